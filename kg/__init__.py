@@ -1,0 +1,1 @@
+"""The medical knowledge graph: concepts, relations, linking, ranking. Usable alone; no torch."""

@@ -1,0 +1,1 @@
+"""Many cases: batch diagnosis, training, evaluation, recipes and the command line."""
