@@ -1,0 +1,82 @@
+"""The volume trunk: a U-Net over axial slices with their neighbours (2.5D), for where-tasks and for tokens.
+
+Thick-slice MR (5 mm and more) has little to convolve across slices; a slice sees its two neighbours as channels.
+Sequences are joined early: absent ones are zero and a constant channel per sequence says which are present.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from monai.networks.nets import BasicUNet
+from torch import Tensor, nn
+from torch.nn import functional
+
+NEIGHBOURS = 3  # slices below, at and above
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkOutput:
+    """What the trunk sees in a volume.
+
+    `region_logits` (B, R, D, H, W): where each region is. `features` (B, F, D, H/4, W/4): deepest level and the
+    quarter-resolution decoder level side by side; tokens are pooled from it and attributions attach to it.
+    """
+
+    region_logits: Float[Tensor, "B R D H W"]
+    features: Float[Tensor, "B F D h w"]
+
+
+class SliceUNet(nn.Module):
+    """MONAI's BasicUNet (Falk et al., Nature Methods 2019) over slices, giving logits and features.
+
+    Args:
+        n_sequences: Sequences C of the input.
+        n_regions: Regions R to delineate.
+        widths: Channels of the five encoder levels and of the last decoder level.
+    """
+
+    def __init__(self, n_sequences: int, n_regions: int, widths: tuple[int, int, int, int, int, int]) -> None:
+        super().__init__()
+        self.unet = BasicUNet(
+            spatial_dims=2,
+            in_channels=n_sequences * (NEIGHBOURS + 1),
+            out_channels=n_regions,
+            features=widths,
+            act=("LeakyReLU", {"negative_slope": 0.1, "inplace": True}),
+            norm="batch",  # instance norm would hide how bright a whole slice is against the rest of its volume
+        )
+        self.n_features = widths[4] + widths[2]
+
+    def forward(self, volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]) -> TrunkOutput:
+        batch, _, depth = volume.shape[:3]
+        logits, features = self.slices(with_neighbours(volume, present).flatten(0, 1))
+        return TrunkOutput(
+            region_logits=logits.unflatten(0, (batch, depth)).transpose(1, 2),
+            features=features.unflatten(0, (batch, depth)).transpose(1, 2),
+        )
+
+    def slices(self, stacks: Float[Tensor, "N S H W"]) -> tuple[Float[Tensor, "N R H W"], Float[Tensor, "N F h w"]]:
+        """Logits and features of slices that already hold their neighbours and presence channels."""
+        net = self.unet
+        level0 = net.conv_0(stacks)
+        level1 = net.down_1(level0)
+        level2 = net.down_2(level1)
+        level3 = net.down_3(level2)
+        deepest = net.down_4(level3)
+        up4 = net.upcat_4(deepest, level3)
+        up3 = net.upcat_3(up4, level2)  # a quarter of the resolution
+        up2 = net.upcat_2(up3, level1)
+        up1 = net.upcat_1(up2, level0)
+        deepest_at_quarter = functional.interpolate(deepest, size=up3.shape[-2:], mode="bilinear", align_corners=False)
+        return net.final_conv(up1), torch.cat([deepest_at_quarter, up3], dim=1)
+
+
+def with_neighbours(
+    volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]
+) -> Float[Tensor, "B D S H W"]:
+    """Stack each slice with the one below and above (the edge slices repeat) and one presence channel a sequence."""
+    below = torch.cat([volume[:, :, :1], volume[:, :, :-1]], dim=2)
+    above = torch.cat([volume[:, :, 1:], volume[:, :, -1:]], dim=2)
+    flags = present.to(volume.dtype)[:, :, None, None, None].expand_as(volume)
+    return torch.cat([below, volume, above, flags], dim=1).transpose(1, 2)

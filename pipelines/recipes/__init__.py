@@ -1,0 +1,1 @@
+"""Recipes: from a public data set to a model directory with its evaluation, by one command each."""

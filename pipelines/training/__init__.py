@@ -1,0 +1,1 @@
+"""Training in two steps: first where (the trunk's regions), then what (fusion and heads on the trunk's tokens)."""
