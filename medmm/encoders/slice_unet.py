@@ -72,6 +72,14 @@ class SliceUNet(nn.Module):
         return net.final_conv(up1), torch.cat([deepest_at_quarter, up3], dim=1)
 
 
+def look(trunk: SliceUNet, volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]) -> TrunkOutput:
+    """What the trunk sees, with regions averaged (as probabilities) over the volume and its left-right mirror image."""
+    plain = trunk(volume, present)
+    mirrored = trunk(volume.flip(-1), present).region_logits.flip(-1)
+    mean = (plain.region_logits.sigmoid() + mirrored.sigmoid()) / 2
+    return TrunkOutput(region_logits=torch.logit(mean, eps=1e-6), features=plain.features)
+
+
 def with_neighbours(
     volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]
 ) -> Float[Tensor, "B D S H W"]:

@@ -11,7 +11,7 @@ from monai.losses import DiceCELoss
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from medmm.encoders.slice_unet import SliceUNet
+from medmm.encoders.slice_unet import SliceUNet, look
 from pipelines.training.augment import Augmentation, augment_stacks
 
 logger = logging.getLogger(__name__)
@@ -127,12 +127,9 @@ def train_where(
 
 @torch.inference_mode()
 def region_probabilities(trunk: SliceUNet, example: WhereExample) -> np.ndarray:
-    """Return the probability (R, D, H, W) of each region, averaged over the image and its left-right mirror."""
-    volume = torch.from_numpy(example.array.astype(np.float32))[None]
-    present = torch.from_numpy(example.present)[None]
-    plain = trunk(volume, present).region_logits.sigmoid()
-    mirrored = trunk(volume.flip(-1), present).region_logits.sigmoid().flip(-1)
-    return ((plain + mirrored) / 2)[0].numpy()
+    """Return the probability (R, D, H, W) of each region, as a diagnosis sees it (`medmm.encoders.slice_unet.look`)."""
+    seen = look(trunk, torch.from_numpy(example.array.astype(np.float32))[None], torch.from_numpy(example.present)[None])
+    return seen.region_logits[0].sigmoid().numpy()
 
 
 def dice(predicted: np.ndarray, truth: np.ndarray) -> float:

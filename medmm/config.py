@@ -1,0 +1,124 @@
+"""What a model is made of, as written in a model directory: `config.json` (networks) and `labels.json` (answers)."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from medmm.encoders.record import RecordField
+from medmm.preprocess import Preprocessing
+from medmm.results import ClassLabel, TaskKind
+
+FORMAT = 1
+MODALITIES = ("volume", "text", "record", "graph")
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RegionSpec(_Spec):
+    """A structure that the trunk delineates."""
+
+    name: str
+    title: str
+    concept: str = ""
+    threshold: float = Field(0.5, gt=0, lt=1)
+
+
+class VolumeSpec(_Spec):
+    """The volume branch: what goes in, the trunk's widths, the regions that come out."""
+
+    preprocessing: Preprocessing
+    widths: tuple[int, int, int, int, int, int]
+    regions: tuple[RegionSpec, ...] = Field(min_length=1)
+    is_required: bool = True
+
+
+class TextSpec(_Spec):
+    """The text branch: a frozen transformers encoder by name, its window in word pieces, its width."""
+
+    source: str
+    window: int = Field(256, ge=16)
+    width: int
+
+
+class GraphSpec(_Spec):
+    """The graph branch: size of a case's subgraph, layers, and the graph that the model was trained with."""
+
+    size: int = Field(250, ge=1)
+    n_layers: int = Field(2, ge=1)
+    hash: str
+
+
+class ClassSpec(_Spec):
+    """One possible answer; `concept` is its CURIE in the knowledge graph, or empty."""
+
+    name: str
+    title: str
+    concept: str = ""
+
+    def label(self) -> ClassLabel:
+        """The class as results carry it."""
+        return ClassLabel(self.name, self.title, self.concept)
+
+
+class Calibration(_Spec):
+    """How raw logits become honest: temperature, and the threshold of the conformal prediction set.
+
+    `quantile` is the (1 - alpha) quantile of 1 - p(true class) over cases held out from training (LAC: Sadinle, Lei,
+    Wasserman, JASA 2019); a class is in the set when its probability reaches 1 - quantile. `n` is how many cases.
+    """
+
+    temperature: float = Field(1.0, gt=0)
+    quantile: float = Field(1.0, ge=0, le=1)
+    coverage: float = Field(0.9, gt=0, lt=1)
+    n: int = Field(0, ge=0)
+
+
+class TaskSpec(_Spec):
+    """One question. `location` tasks are answered from where the region lies, `fusion` tasks from everything."""
+
+    name: str
+    title: str
+    kind: TaskKind
+    source: Literal["fusion", "location"] = "fusion"
+    classes: tuple[ClassSpec, ...] = Field(min_length=2)
+    calibration: Calibration = Calibration()
+
+    def index(self, class_name: str) -> int:
+        """Position of a class."""
+        return [item.name for item in self.classes].index(class_name)
+
+
+class ModelConfig(_Spec):
+    """The networks of a model. What is None is not part of it."""
+
+    format: Literal[1] = FORMAT
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    version: str
+    width: int = Field(64, ge=8)
+    volume: VolumeSpec | None = None
+    text: TextSpec | None = None
+    record: tuple[RecordField, ...] = ()
+    graph: GraphSpec | None = None
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that the model was trained with, in the order of `MODALITIES`."""
+        has = {"volume": self.volume, "text": self.text, "record": self.record, "graph": self.graph}
+        return tuple(name for name in MODALITIES if has[name])
+
+
+class Labels(_Spec):
+    """The questions that a model answers."""
+
+    format: Literal[1] = FORMAT
+    tasks: tuple[TaskSpec, ...] = Field(min_length=1)
+
+    def fusion_tasks(self) -> tuple[TaskSpec, ...]:
+        """The tasks answered by fusion of modalities."""
+        return tuple(task for task in self.tasks if task.source == "fusion")
+
+    def location_tasks(self) -> tuple[TaskSpec, ...]:
+        """The tasks answered from where the region lies."""
+        return tuple(task for task in self.tasks if task.source == "location")

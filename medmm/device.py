@@ -1,0 +1,36 @@
+"""Which device a model runs on; decided here and nowhere else."""
+
+import logging
+
+import torch
+
+from medmm.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device for `auto`, `cpu`, `cuda` or `cuda:N`. `auto` takes the GPU where there is one.
+
+    Raises:
+        UsageError: `device.none` where a GPU is asked for and there is none.
+    """
+    if name == "auto":
+        found = "cuda" if torch.cuda.is_available() else "cpu"
+        logger.info("Running on %s.", found)
+        return torch.device(found)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"Expected a device auto, cpu, cuda or cuda:N (got {name!r}).", code="device.none") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise UsageError(
+                f"Expected a CUDA device {name} (PyTorch finds {count}).",
+                code="device.none",
+                remedy="Use --device cpu, or install a PyTorch build for this GPU's driver.",
+            )
+    elif device.type != "cpu":
+        raise UsageError(f"Expected a device auto, cpu, cuda or cuda:N (got {name!r}).", code="device.none")
+    return device

@@ -1,0 +1,252 @@
+"""A loaded model at work: a case in, a diagnosis out, and the explanation of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from kg import KnowledgeGraph
+from medmm.checkpoint import LoadedModel, load_checkpoint
+from medmm.config import MODALITIES, RegionSpec, TaskSpec
+from medmm.device import choose_device
+from medmm.encoders.text import TextEncoder
+from medmm.errors import InputError, UsageError
+from medmm.heads import probabilities
+from medmm.inputs import CaseReader, CaseView, collate
+from medmm.model import ModelOutput
+from medmm.results import Diagnosis, Explanation, ModelIdentity, OutOfDistribution, Region, TaskResult
+from medmm.types import Case, Note
+from medmm.uncertainty import Decision, decide
+
+SHIPPED = Path(__file__).parent / "models"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """What a caller must know to feed a model."""
+
+    name: str
+    version: str
+    modalities: tuple[str, ...]
+    roles: tuple[str, ...]
+    is_volume_required: bool
+    record_fields: tuple[str, ...]
+    weights_sha256: str
+    graph_hash: str
+
+
+class Diagnoser:
+    """One model on one device. `diagnose` and `explain` share what was computed of the latest case."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        text_encoder: TextEncoder | None,
+        graph: KnowledgeGraph | None,
+        device: torch.device,
+        notes: tuple[Note, ...] = (),
+    ) -> None:
+        self.loaded = loaded
+        self.model = loaded.model.to(device).eval().requires_grad_(False)
+        self.device = device
+        self.reader = CaseReader(self.model, text_encoder, graph)
+        self.notes = notes
+        self._latest: tuple[Case, CaseView] | None = None
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Name, version and what the model reads."""
+        config = self.model.config
+        return ModelSpec(
+            name=config.name,
+            version=config.version,
+            modalities=config.modalities,
+            roles=config.volume.preprocessing.roles if config.volume is not None else (),
+            is_volume_required=config.volume is not None and config.volume.is_required,
+            record_fields=tuple(item.name for item in config.record),
+            weights_sha256=self.loaded.weights_sha256,
+            graph_hash=self.reader.graph.hash if self.reader.graph is not None else "",
+        )
+
+    @property
+    def card(self) -> str:
+        """The model card (Markdown)."""
+        return self.loaded.card
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """What was measured on the model, as in its `metrics.json`."""
+        return self.loaded.metrics
+
+    def diagnose(self, case: Case) -> Diagnosis:
+        """Return the calibrated answers for a case.
+
+        Raises:
+            InputError: `modality.missing` where nothing of the case can be used, or a required modality is absent.
+        """
+        view = self.view(case)
+        if not any(view.features.present):
+            raise InputError("Expected a volume, report or record that the model reads (found none).", code="modality.missing")
+        if self.spec.is_volume_required and view.prepared is None:
+            raise InputError(
+                f"Expected a series of one of the kinds {', '.join(self.spec.roles)} (found none).",
+                code="modality.missing",
+                remedy="Check with `medmm check` how the study's series were recognised.",
+            )
+        with torch.no_grad():
+            output = self.model(collate([view.features], self.reader))
+        outlier = self._out_of_distribution(view)
+        return Diagnosis(
+            case_id=case.case_id,
+            tasks={task.name: self._answer(task, output, view, outlier) for task in self.model.labels.tasks},
+            regions={region.name: region for region in self._regions(view)},
+            present=dict(zip(MODALITIES, view.features.present, strict=True)),
+            out_of_distribution=outlier,
+            model=self._identity(),
+            notes=(*self.notes, *view.notes),
+        )
+
+    def explain(self, case: Case, diagnosis: Diagnosis, level: Literal["fast", "full"] = "fast") -> Explanation:
+        """Return why the tasks got their answers; `full` adds the tests of the explanation itself."""
+        from medmm.explain.case import explain_case
+
+        return explain_case(self, case, diagnosis, level)
+
+    def view(self, case: Case) -> CaseView:
+        """Return the case as the model reads it; kept for the latest case."""
+        if self._latest is None or self._latest[0] is not case:
+            self._latest = (case, self.reader.read(case))
+        return self._latest[1]
+
+    def _answer(
+        self, task: TaskSpec, output: ModelOutput, view: CaseView, outlier: OutOfDistribution | None
+    ) -> TaskResult:
+        logits = output.logits.get(task.name)
+        calibration = task.calibration
+        if logits is None:
+            logits = torch.zeros(1, len(task.classes))
+        values = probabilities(logits, task.kind, calibration.temperature)[0].double().cpu().numpy()
+        names, titles = [item.name for item in task.classes], [item.title for item in task.classes]
+        decision = decide(names, titles, values, calibration.quantile, calibration.coverage)
+        reason = self._no_ground(task, view) or (
+            "This case is unlike the cases that the model was trained on." if outlier and outlier.is_flagged else ""
+        )
+        if reason:
+            decision = Decision(decision.prediction_set, True, reason)
+        return TaskResult(
+            task=task.name,
+            title=task.title,
+            kind=task.kind,
+            classes=tuple(item.label() for item in task.classes),
+            probabilities=values,
+            prediction=names[int(values.argmax())],
+            prediction_set=decision.prediction_set,
+            coverage=calibration.coverage,
+            abstained=decision.abstained,
+            abstain_reason=decision.reason,
+        )
+
+    def _no_ground(self, task: TaskSpec, view: CaseView) -> str:
+        """Why a task cannot be answered at all for this case, or empty."""
+        summary = view.features.summary
+        if summary is None:
+            return "There is no volume to answer this from." if task.source == "location" else ""
+        needs_region = task.source == "location" or self.spec.is_volume_required
+        return "Nothing was found in the volume." if needs_region and not bool(summary.found[0]) else ""
+
+    def _regions(self, view: CaseView) -> list[Region]:
+        volume = self.model.config.volume
+        if volume is None or view.seen is None or view.prepared is None:
+            return []
+        chances = view.seen.region_logits[0].sigmoid().float().cpu().numpy()
+        return [self._region(item, chances[row], view) for row, item in enumerate(volume.regions)]
+
+    def _region(self, spec: RegionSpec, chance: np.ndarray, view: CaseView) -> Region:
+        grid = view.prepared.grid  # type: ignore[union-attr]  # only called for cases with a volume
+        return Region(
+            name=spec.name,
+            title=spec.title,
+            role=grid.role,
+            mask=(grid.to_source(chance) > spec.threshold).astype(np.uint8),
+            affine_ras=grid.affine_ras,
+            peak_probability=float(chance.max()),
+        )
+
+    def _out_of_distribution(self, view: CaseView) -> OutOfDistribution | None:
+        summary = view.features.summary
+        if summary is None or not bool(summary.found[0]):
+            return None
+        score, threshold = float(self.model.ood(summary.lesion)[0]), float(self.model.ood.threshold)
+        return OutOfDistribution(score=score, threshold=threshold, is_flagged=score > threshold)
+
+    def _identity(self) -> ModelIdentity:
+        return ModelIdentity(
+            name=self.spec.name,
+            version=self.spec.version,
+            weights_sha256=self.spec.weights_sha256,
+            graph_hash=self.spec.graph_hash,
+            device=self.device.type,
+        )
+
+
+def load_model(name: str, device: str = "auto", *, allow_other_graph: bool = False) -> Diagnoser:
+    """Return a model ready to diagnose, by shipped name or local directory.
+
+    Args:
+        name: `glioma-mri`, or the path of a model directory.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        allow_other_graph: Run although the knowledge graph is not the one the model was trained with.
+    Raises:
+        UsageError: `model.*` for a bad directory, `kg.version` for another graph, `device.none` for a missing GPU.
+    """
+    folder = find_model(name)
+    loaded = load_checkpoint(folder)
+    config = loaded.model.config
+    graph, notes = _graph_for(config.graph.hash, allow_other_graph) if config.graph is not None else (None, ())
+    text_encoder = TextEncoder(config.text.source, config.text.window) if config.text is not None else None
+    return Diagnoser(loaded, text_encoder=text_encoder, graph=graph, device=choose_device(device), notes=notes)
+
+
+def find_model(name: str) -> Path:
+    """Return the directory of a model, shipped or local.
+
+    Raises:
+        UsageError: `model.incomplete` where there is none, naming the shipped ones.
+    """
+    for folder in (Path(name), SHIPPED / name):
+        if (folder / "config.json").is_file():
+            return folder
+    local = Path(name)
+    if local.is_dir():
+        return local  # load_checkpoint says which piece is missing
+    raise UsageError(
+        f"Expected a model directory or one of {', '.join(shipped_models()) or 'no shipped model'} (got {name!r}).",
+        code="model.incomplete",
+    )
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
+
+
+def _graph_for(expected_hash: str, allow_other: bool) -> tuple[KnowledgeGraph, tuple[Note, ...]]:
+    import kg
+
+    graph = kg.load_default()
+    if graph.hash == expected_hash:
+        return graph, ()
+    sentence = (
+        f"Expected the knowledge graph {expected_hash[:12]} that the model was trained with (found {graph.hash[:12]})."
+    )
+    if not allow_other:
+        raise UsageError(
+            sentence,
+            code="kg.version",
+            remedy="Install the source versions of constraints.txt, or allow another graph on purpose.",
+        )
+    return graph, (Note("kg.version", sentence),)

@@ -1,0 +1,119 @@
+"""From what the trunk sees to volume tokens: one for the lesion, one for each slice.
+
+Pooling has no parameters (`summarise`), so that a frozen trunk's summaries can be computed once and trained on;
+`VolumeTokens` holds what is learned.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medmm.encoders.slice_unet import TrunkOutput
+from medmm.encoders.tokens import Tokens
+
+N_POSITION = 7  # centroid x y z, spread x y z, log of the marked share
+_UNIFORM = 1e-3  # keeps the weights defined where nothing is marked: the whole slice then counts alike
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeSummary:
+    """Pooled views of a batch of volumes.
+
+    `lesion` (B, P): features under the regions, position, intensities. `slices` (B, D, Q): mean features of each
+    slice, its share of the lesion, its height. `slice_mask` (B, D): real slices. `position` (B, 7): see
+    `lesion_position`. `found` (B,): whether any voxel is more likely marked than not.
+    """
+
+    lesion: Float[Tensor, "B P"]
+    slices: Float[Tensor, "B D Q"]
+    slice_mask: Bool[Tensor, "B D"]
+    position: Float[Tensor, "B 7"]
+    found: Bool[Tensor, "B"]
+
+    def to(self, device: torch.device) -> "VolumeSummary":
+        """The same on another device."""
+        return VolumeSummary(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+def summary_widths(n_features: int, n_sequences: int) -> tuple[int, int]:
+    """Widths (P, Q) of the lesion and slice vectors that `summarise` gives."""
+    return n_features + N_POSITION + 3 * n_sequences, n_features + 2
+
+
+def summarise(
+    seen: TrunkOutput, volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]
+) -> VolumeSummary:
+    """Pool features and intensities under the regions that the trunk marks, and over each slice."""
+    probability = seen.region_logits.sigmoid().amax(dim=1, keepdim=True)  # (B, 1, D, H, W)
+    quarter = functional.avg_pool3d(probability, (1, 4, 4))
+    weights = quarter + _UNIFORM / quarter[0].numel()
+    weights = weights / weights.sum(dim=(2, 3, 4), keepdim=True)  # (B, 1, D, h, w)
+    features = (seen.features * weights).sum(dim=(2, 3, 4))
+    images = functional.avg_pool3d(volume, (1, 4, 4))
+    intensity = (images * weights).sum(dim=(2, 3, 4))
+    contrast = ((images - intensity[..., None, None, None]).square() * weights).sum(dim=(2, 3, 4)).clamp_min(0).sqrt()
+    position = lesion_position(probability, volume, present)
+    by_slice = weights.sum(dim=(1, 3, 4))  # (B, D)
+    depth = volume.shape[2]
+    height = torch.linspace(-1, 1, depth, device=volume.device).expand(volume.shape[0], depth)
+    slices = torch.cat(
+        [seen.features.mean(dim=(3, 4)).transpose(1, 2), by_slice[..., None], height[..., None]], dim=2
+    )
+    return VolumeSummary(
+        lesion=torch.cat([features, position, intensity, contrast, present.to(volume.dtype)], dim=1),
+        slices=slices,
+        slice_mask=torch.ones(volume.shape[0], depth, dtype=torch.bool, device=volume.device),
+        position=position,
+        found=(probability > 0.5).flatten(1).any(dim=1),
+    )
+
+
+def lesion_position(
+    probability: Float[Tensor, "B 1 D H W"], volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]
+) -> Float[Tensor, "B 7"]:
+    """Where the marked mass lies in the box around the head: x to Right, y to Anterior, z to Superior, each -1..1.
+
+    The head is where the present sequences are, on average, above their mean intensity (0 after standardising, with a
+    margin). Centroid (3), spread (3), log of marked share of the head (1).
+    """
+    n_present = present.sum(dim=1).clamp_min(1)[:, None, None, None]
+    head = ((volume.sum(dim=1) / n_present) > -0.8).to(volume.dtype)  # (B, D, H, W)
+    mass = probability[:, 0]
+    mass = torch.where(mass > 0.3, mass, torch.zeros_like(mass))  # faint probability far away must not move the centre
+    centroid, spread = [], []
+    for axis in (3, 2, 1):  # W is x, H is y, D is z
+        others = tuple(a for a in (1, 2, 3) if a != axis)
+        profile = mass.sum(dim=others)  # (B, n)
+        coordinate = _box_coordinate(head.mean(dim=others))
+        share = profile / profile.sum(dim=1, keepdim=True).clamp_min(1e-6)
+        centre = (share * coordinate).sum(dim=1)
+        centroid.append(centre)
+        spread.append((share * (coordinate - centre[:, None]).square()).sum(dim=1).clamp_min(1e-8).sqrt())
+    marked_share = mass.sum(dim=(1, 2, 3)) / head.sum(dim=(1, 2, 3)).clamp_min(1)
+    return torch.stack([*centroid, *spread, (marked_share + 1e-4).log() / 5], dim=1)
+
+
+def _box_coordinate(profile: Float[Tensor, "B n"]) -> Float[Tensor, "B n"]:
+    """Coordinate of each index in the span where the head's profile is above a tenth of its maximum: -1..1."""
+    inside = profile > 0.1 * profile.amax(dim=1, keepdim=True)
+    index = torch.arange(profile.shape[1], device=profile.device, dtype=profile.dtype).expand_as(profile)
+    low = torch.where(inside, index, torch.full_like(index, float("inf"))).amin(dim=1, keepdim=True)
+    high = torch.where(inside, index, torch.full_like(index, float("-inf"))).amax(dim=1, keepdim=True)
+    return (2 * (index - low) / (high - low).clamp_min(1) - 1).clamp(-1.5, 1.5)
+
+
+class VolumeTokens(nn.Module):
+    """Learned projection of a summary to tokens: the lesion first, then the slices."""
+
+    def __init__(self, lesion_width: int, slice_width: int, width: int) -> None:
+        super().__init__()
+        self.lesion = nn.Sequential(nn.LayerNorm(lesion_width), nn.Linear(lesion_width, width))
+        self.slices = nn.Sequential(nn.LayerNorm(slice_width), nn.Linear(slice_width, width))
+
+    def forward(self, summary: VolumeSummary) -> Tokens:
+        values = torch.cat([self.lesion(summary.lesion)[:, None], self.slices(summary.slices)], dim=1)
+        first = torch.ones_like(summary.slice_mask[:, :1])
+        return Tokens(values, torch.cat([first, summary.slice_mask], dim=1))

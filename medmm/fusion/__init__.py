@@ -1,0 +1,1 @@
+"""Fusion: token sets of several modalities to one case embedding, whatever is present."""

@@ -1,0 +1,98 @@
+"""Heads: from a case embedding to the logits of a task, and from logits to probabilities.
+
+Every head gives class logits (B, L), whatever its kind, so that calibration, conformal sets and explanations treat all
+tasks alike: softmax for one-of-L tasks (ordinal ones included), sigmoid for multi-label tasks.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medmm.results import TaskKind
+
+
+class ExclusiveHead(nn.Module):
+    """One score a class."""
+
+    def __init__(self, width: int, n_classes: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(width, n_classes)
+
+    def forward(self, embedding: Float[Tensor, "B F"]) -> Float[Tensor, "B L"]:
+        return self.score(embedding)
+
+
+class OrdinalHead(nn.Module):
+    """One score and L-1 ordered thresholds (cumulative link model, McCullagh 1980), as log-probabilities of classes."""
+
+    def __init__(self, width: int, n_classes: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(width, 1)
+        self.first = nn.Parameter(torch.tensor(-0.5 * (n_classes - 2)))
+        self.steps = nn.Parameter(torch.zeros(n_classes - 2))
+
+    def forward(self, embedding: Float[Tensor, "B F"]) -> Float[Tensor, "B L"]:
+        thresholds = self.first + torch.cat([self.first.new_zeros(1), functional.softplus(self.steps).cumsum(0)])
+        above = torch.sigmoid(self.score(embedding) - thresholds)  # (B, L-1): P(class > l)
+        edges = torch.cat([torch.ones_like(above[:, :1]), above, torch.zeros_like(above[:, :1])], dim=1)
+        return (edges[:, :-1] - edges[:, 1:]).clamp_min(1e-6).log()
+
+
+class ConceptAnchor(nn.Module):
+    """Similarity of the case to each class's concept in the knowledge graph.
+
+    The class enters only through its concept's vector, so a class that training never saw can be scored.
+    """
+
+    def __init__(self, width: int, concept_width: int, anchor_width: int = 24) -> None:
+        super().__init__()
+        self.case = nn.Linear(width, anchor_width)
+        self.concept = nn.Linear(concept_width, anchor_width)
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(
+        self, embedding: Float[Tensor, "B F"], concepts: Float[Tensor, "L K"]
+    ) -> Float[Tensor, "B L"]:
+        left = functional.normalize(self.case(embedding), dim=1)
+        right = functional.normalize(self.concept(concepts), dim=1)
+        return self.scale * left @ right.T
+
+
+def build_head(kind: TaskKind, width: int, n_classes: int) -> nn.Module:
+    """Return the head of a kind.
+
+    Raises:
+        ValueError: If no head of that kind exists.
+    """
+    if kind in ("exclusive", "multilabel"):
+        return ExclusiveHead(width, n_classes)
+    if kind == "ordinal":
+        return OrdinalHead(width, n_classes)
+    raise ValueError(f"Expected a task kind exclusive, multilabel or ordinal (got {kind!r}).")
+
+
+def probabilities(logits: Float[Tensor, "B L"], kind: TaskKind, temperature: float = 1.0) -> Float[Tensor, "B L"]:
+    """Return class probabilities from logits divided by a temperature (Guo et al., ICML 2017)."""
+    scaled = logits.float() / temperature
+    return scaled.sigmoid() if kind == "multilabel" else scaled.softmax(dim=1)
+
+
+def task_loss(logits: Float[Tensor, "B L"], target: Tensor, kind: TaskKind, weights: Tensor) -> Float[Tensor, ""]:
+    """Mean loss over the cases with a known label.
+
+    Args:
+        logits: Class logits.
+        target: (B,) class index with -1 where unknown; (B, L) of 0/1 with -1 where unknown for multi-label tasks.
+        kind: The task's kind.
+        weights: (L,) weight of each class, for imbalance.
+    """
+    if kind == "multilabel":
+        known = target >= 0
+        loss = functional.binary_cross_entropy_with_logits(
+            logits, target.clamp_min(0).float(), pos_weight=weights, reduction="none"
+        )
+        return (loss * known).sum() / known.sum().clamp_min(1)
+    if not (target >= 0).any():
+        return logits.sum() * 0
+    return functional.cross_entropy(logits, target, weight=weights, ignore_index=-1)

@@ -1,0 +1,237 @@
+"""From a case to what the learned part of a model reads. Everything here is frozen or has no parameters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from kg import KnowledgeGraph, Mention
+from kg.subgraph import Subgraph
+from medmm.config import MODALITIES
+from medmm.encoders.graph import graph_input
+from medmm.encoders.record import encode_record
+from medmm.encoders.slice_unet import TrunkOutput, look
+from medmm.encoders.text import Encoded, TextEncoder
+from medmm.encoders.volume import VolumeSummary, summarise
+from medmm.evidence import Evidence, answer_concepts, report_evidence, seeds, walk_scores
+from medmm.model import ModelInputs, MultimodalModel
+from medmm.preprocess import PreparedVolume, prepare_volume
+from medmm.types import Case, Note, Record, Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseFeatures:
+    """One case, ready to be batched. None where the case does not have the modality.
+
+    `summary` is a batch of one; `text` (T, S); `record` one number a field; `walk` (L,) by task.
+    """
+
+    summary: VolumeSummary | None = None
+    text: Tensor | None = None
+    record: tuple[float, ...] | None = None
+    subgraph: Subgraph | None = None
+    walk: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def present(self) -> tuple[bool, ...]:
+        """Which modalities the case has, in the order of `MODALITIES`."""
+        has_record = self.record is not None and not np.isnan(self.record).all()
+        return (self.summary is not None, self.text is not None, has_record, self.subgraph is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseView:
+    """A case with everything that was computed on the way to its features; explanations read it."""
+
+    case: Case
+    features: CaseFeatures
+    prepared: PreparedVolume | None = None
+    seen: TrunkOutput | None = None
+    encoded: Encoded | None = None
+    mentions: tuple[Mention, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
+class CaseReader:
+    """The frozen front of a model: trunk, text encoder and graph, applied to one case at a time."""
+
+    def __init__(
+        self, model: MultimodalModel, text_encoder: TextEncoder | None, graph: KnowledgeGraph | None
+    ) -> None:
+        self.model = model
+        self.config = model.config
+        self.text_encoder = text_encoder
+        self.graph = graph
+        self.answers = answer_concepts(model.labels.tasks, graph) if graph is not None else frozenset()
+
+    @torch.no_grad()
+    def read(self, case: Case) -> CaseView:
+        """Return the case's features and what they were made from.
+
+        Raises:
+            InputError: Where a volume cannot be used (see `medmm.preprocess`).
+        """
+        prepared, seen, summary = self._volume(case)
+        notes: list[Note] = []
+        report = case.report if case.report is not None and case.report.text.strip() else None
+        encoded, states = self._text(report, notes)
+        mentions = self.mentions(report)
+        evidence = self._evidence(mentions, seen, summary)
+        subgraph, walk = self._graph(evidence, notes)
+        return CaseView(
+            case=case,
+            prepared=prepared,
+            seen=seen,
+            encoded=encoded,
+            mentions=mentions,
+            evidence=tuple(evidence),
+            notes=tuple(notes),
+            features=CaseFeatures(
+                summary=summary, text=states, record=self._record(case.record, notes), subgraph=subgraph, walk=walk
+            ),
+        )
+
+    def mentions(self, report: Report | None) -> tuple[Mention, ...]:
+        """Concepts that the linker finds in the report; none without a graph or a report."""
+        if report is None or self.graph is None:
+            return ()
+        import kg
+
+        return tuple(kg.link(report.text, self.graph))
+
+    def walk(self, starts: dict[str, float]) -> tuple[Subgraph | None, dict[str, np.ndarray]]:
+        """The subgraph around the seeds and the walk's score of each class; nothing without seeds."""
+        if self.graph is None or self.config.graph is None or not starts:
+            return None, {}
+        scores = self.graph.personalised_pagerank(starts)
+        subgraph = self.graph.subgraph(starts, self.config.graph.size)
+        return subgraph, {
+            task.name: walk_scores(scores, self.graph, task) for task in self.model.labels.fusion_tasks()
+        }
+
+    def _volume(self, case: Case) -> tuple[PreparedVolume | None, TrunkOutput | None, VolumeSummary | None]:
+        if self.config.volume is None:
+            return None, None, None
+        prepared = prepare_volume(case.volumes, self.config.volume.preprocessing)
+        if prepared is None:
+            return None, None, None
+        device = next(self.model.trunk.parameters()).device
+        volume = torch.from_numpy(prepared.array)[None].to(device)
+        present = torch.from_numpy(prepared.present)[None].to(device)
+        seen = look(self.model.trunk, volume, present)
+        return prepared, seen, summarise(seen, volume, present)
+
+    def _text(self, report: Report | None, notes: list[Note]) -> tuple[Encoded | None, Tensor | None]:
+        if report is None:
+            return None, None
+        if self.text_encoder is None:
+            notes.append(
+                Note("modality.missing", "This model was trained without reports: the report did not change the answer.")
+            )
+            return None, None
+        encoded = self.text_encoder.encode(report.text)
+        return encoded, self.text_encoder.states(self.text_encoder.embed(encoded), encoded)
+
+    def _record(self, record: Record | None, notes: list[Note]) -> tuple[float, ...] | None:
+        if record is None or not self.config.record:
+            return None
+        values = encode_record(record, self.config.record)
+        for item, value in zip(self.config.record, values, strict=True):
+            if np.isnan(value) and item.name in record.values:
+                notes.append(Note("record.value", f"The record's {item.name} is not usable and was left out."))
+        return tuple(values)
+
+    def _evidence(
+        self, mentions: Sequence[Mention], seen: TrunkOutput | None, summary: VolumeSummary | None
+    ) -> list[Evidence]:
+        """Evidence from the report, if the model was trained with reports, and from what the trunk marks."""
+        if self.graph is None:
+            return []
+        found = report_evidence(mentions, self.graph) if self.text_encoder is not None else []
+        if self.config.volume is None or seen is None or summary is None:
+            return found
+        for row, region in enumerate(self.config.volume.regions):
+            peak = float(seen.region_logits[:, row].sigmoid().max())
+            if region.concept and peak > region.threshold:
+                found.append(Evidence(concept=region.concept, weight=peak, origin="image"))
+        if bool(summary.found[0]):
+            found.extend(self._location_evidence(summary))
+        return found
+
+    def _location_evidence(self, summary: VolumeSummary) -> list[Evidence]:
+        found = []
+        for task in self.model.labels.location_tasks():
+            chances = self.model.locations[task.name](summary.position).softmax(dim=1)[0]
+            best = int(chances.argmax())
+            if task.classes[best].concept:
+                found.append(
+                    Evidence(concept=task.classes[best].concept, weight=float(chances[best]), origin="image")
+                )
+        return found
+
+    def _graph(
+        self, evidence: Sequence[Evidence], notes: list[Note]
+    ) -> tuple[Subgraph | None, dict[str, np.ndarray]]:
+        if self.graph is None or self.config.graph is None:
+            return None, {}
+        starts = seeds(evidence, self.answers, self.graph)
+        if not starts:
+            notes.append(Note("kg.no_match", "Nothing of this case is in the knowledge graph: it had no say."))
+        return self.walk(starts)
+
+
+def collate(cases: Sequence[CaseFeatures], reader: CaseReader) -> ModelInputs:
+    """Return a batch. A modality that no case has is left out; cases without it get empty rows."""
+    present = torch.tensor([case.present for case in cases])
+    known = torch.tensor([name in reader.config.modalities for name in MODALITIES])
+    texts = [case.text if case.text is not None else None for case in cases]
+    width = reader.config.text.width if reader.config.text is not None else 0
+    text = text_mask = None
+    if any(item is not None for item in texts):
+        rows = [item if item is not None else torch.zeros(0, width) for item in texts]
+        text = pad_sequence([row.float().cpu() for row in rows], batch_first=True)
+        text_mask = torch.arange(text.shape[1])[None] < torch.tensor([len(row) for row in rows])[:, None]
+    n_fields = len(reader.config.record)
+    nan_row = (float("nan"),) * n_fields
+    has_graph = reader.graph is not None and reader.config.graph is not None
+    subgraphs = [case.subgraph for case in cases]
+    return ModelInputs(
+        present=present & known,
+        volume=_stack_summaries([case.summary for case in cases]),
+        text=text,
+        text_mask=text_mask,
+        record=torch.tensor([case.record or nan_row for case in cases]) if n_fields else None,
+        graph=graph_input(reader.graph, subgraphs) if has_graph and any(s is not None for s in subgraphs) else None,  # type: ignore[arg-type]  # has_graph says it is not None
+        walk=_stack_walks(cases, reader) if has_graph else None,
+    )
+
+
+def _stack_summaries(summaries: Sequence[VolumeSummary | None]) -> VolumeSummary | None:
+    known = next((summary for summary in summaries if summary is not None), None)
+    if known is None:
+        return None
+    depth = max(summary.slices.shape[1] for summary in summaries if summary is not None)
+
+    def row(summary: VolumeSummary | None, name: str) -> Tensor:
+        value = getattr(known if summary is None else summary, name).cpu()
+        if name in ("slices", "slice_mask"):
+            padding = [0, 0] * (value.ndim - 2) + [0, depth - value.shape[1]]
+            value = torch.nn.functional.pad(value, padding)
+        return torch.zeros_like(value) if summary is None else value
+
+    return VolumeSummary(
+        *(torch.cat([row(summary, name) for summary in summaries]) for name in VolumeSummary.__dataclass_fields__)
+    )
+
+
+def _stack_walks(cases: Sequence[CaseFeatures], reader: CaseReader) -> dict[str, Tensor]:
+    return {
+        task.name: torch.from_numpy(
+            np.stack([case.walk.get(task.name, np.zeros(len(task.classes), np.float32)) for case in cases])
+        )
+        for task in reader.model.labels.fusion_tasks()
+    }

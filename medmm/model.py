@@ -1,0 +1,144 @@
+"""The model: tokens of each modality, fusion, heads. Plain `nn.Module`s; training lives in `pipelines.training`.
+
+    trunk (volume) ─ summarise ─┐
+    text states ────────────────┤ tokens ─ hybrid fusion ─ heads + concept anchors ─┐
+    record values ──────────────┤          each modality's own heads ───────────────┤ mixed ─ logits of fusion tasks
+    subgraph, walk scores ──────┘                                                   ┘
+    position of the region ─────── location heads ───────────────────────────────── logits of location tasks
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from medmm.config import MODALITIES, Labels, ModelConfig
+from medmm.encoders.graph import GraphEncoder, GraphInput
+from medmm.encoders.names import NAME_WIDTH
+from medmm.encoders.record import RecordTokens
+from medmm.encoders.slice_unet import SliceUNet
+from medmm.encoders.text import TextTokens
+from medmm.encoders.tokens import Tokens
+from medmm.encoders.volume import VolumeSummary, VolumeTokens, summary_widths
+from medmm.fusion.hybrid import Fused, HybridFusion
+from medmm.heads import ConceptAnchor, build_head
+from medmm.location import LocationHead
+from medmm.uncertainty import OutOfDistributionScore
+
+CONCEPT_WIDTH = 2 * NAME_WIDTH
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInputs:
+    """A batch of cases as the learned part sees them. `present` (B, 4) in the order of `MODALITIES`.
+
+    `text` (B, T, S) with `text_mask`; `record` (B, N), NaN where missing; `walk` maps a task to (B, L): how well a walk
+    over the knowledge graph from the case's evidence reaches each class's concept.
+    """
+
+    present: Bool[Tensor, "B 4"]
+    volume: VolumeSummary | None = None
+    text: Float[Tensor, "B T S"] | None = None
+    text_mask: Bool[Tensor, "B T"] | None = None
+    record: Float[Tensor, "B N"] | None = None
+    graph: GraphInput | None = None
+    walk: Mapping[str, Tensor] | None = None
+
+    def with_present(self, present: Bool[Tensor, "B 4"]) -> "ModelInputs":
+        """The same contents with other modalities masked."""
+        return replace(self, present=present)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOutput:
+    """`logits` by task (B, L); `own_logits` by task (B, M, L): each modality alone; what fusion did."""
+
+    logits: Mapping[str, Tensor]
+    own_logits: Mapping[str, Tensor]
+    fused: Fused | None
+
+
+class TaskDecision(nn.Module):
+    """One fusion task: a head on the case, a head on each modality, the concept anchor, and a learned mix of them."""
+
+    def __init__(self, kind: str, width: int, n_classes: int, concepts: Float[Tensor, "L K"]) -> None:
+        super().__init__()
+        self.fused = build_head(kind, width, n_classes)  # type: ignore[arg-type]  # validated by TaskSpec
+        self.own = nn.ModuleList([build_head(kind, width, n_classes) for _ in MODALITIES])  # type: ignore[arg-type]
+        self.anchor = ConceptAnchor(width, CONCEPT_WIDTH)
+        self.mix = nn.Parameter(torch.zeros(1 + len(MODALITIES)))
+        self.walk_weight = nn.Parameter(torch.tensor(0.5))
+        self.register_buffer("concepts", concepts)
+
+    def forward(
+        self, fused: Fused, present: Bool[Tensor, "B M"], walk: Float[Tensor, "B L"] | None
+    ) -> tuple[Float[Tensor, "B L"], Float[Tensor, "B M L"]]:
+        joint = self.fused(fused.case)
+        if bool(self.concepts.any()):
+            joint = joint + self.anchor(fused.case, self.concepts)
+        own = torch.stack([head(fused.own[:, index]) for index, head in enumerate(self.own)], dim=1)
+        if walk is not None:
+            own = own + nn.functional.pad(self.walk_weight * walk[:, None], (0, 0, len(MODALITIES) - 1, 0))
+        usable = torch.cat([torch.ones_like(present[:, :1]), present], dim=1)
+        weights = self.mix.expand_as(usable).masked_fill(~usable, float("-inf")).softmax(dim=1)  # (B, 1 + M)
+        logits = weights[:, :1] * joint + torch.einsum("bm,bml->bl", weights[:, 1:], own)
+        return logits, own
+
+
+class MultimodalModel(nn.Module):
+    """All learned parts of a model, built from its configuration."""
+
+    def __init__(self, config: ModelConfig, labels: Labels) -> None:
+        super().__init__()
+        self.config, self.labels = config, labels
+        width = config.width
+        if config.volume is not None:
+            n_sequences = len(config.volume.preprocessing.roles)
+            self.trunk = SliceUNet(n_sequences, len(config.volume.regions), config.volume.widths)
+            lesion_width, slice_width = summary_widths(self.trunk.n_features, n_sequences)
+            self.volume_tokens = VolumeTokens(lesion_width, slice_width, width)
+            self.ood = OutOfDistributionScore(lesion_width)
+        if config.text is not None:
+            self.text_tokens = TextTokens(config.text.width, width)
+        if config.record:
+            self.record_tokens = RecordTokens(config.record, width)
+        if config.graph is not None:
+            self.graph_encoder = GraphEncoder(width, n_layers=config.graph.n_layers)
+        self.fusion = HybridFusion(width, len(MODALITIES))
+        self.decisions = nn.ModuleDict(
+            {
+                task.name: TaskDecision(task.kind, width, len(task.classes), torch.zeros(len(task.classes), CONCEPT_WIDTH))
+                for task in labels.fusion_tasks()
+            }
+        )
+        self.locations = nn.ModuleDict({task.name: LocationHead(len(task.classes)) for task in labels.location_tasks()})
+
+    def forward(self, inputs: ModelInputs) -> ModelOutput:
+        tokens = self.tokens(inputs)
+        fused = self.fusion(tokens, inputs.present)
+        logits, own_logits = {}, {}
+        for name, decision in self.decisions.items():
+            walk = inputs.walk.get(name) if inputs.walk is not None else None
+            logits[name], own_logits[name] = decision(fused, inputs.present, walk)
+        if inputs.volume is not None:
+            for name, head in self.locations.items():
+                logits[name] = head(inputs.volume.position)
+        return ModelOutput(logits=logits, own_logits=own_logits, fused=fused)
+
+    def tokens(self, inputs: ModelInputs) -> list[Tokens]:
+        """Token sets in the order of `MODALITIES`; an empty one for what the model or the batch does not have."""
+        nothing = Tokens(
+            inputs.present.new_zeros(inputs.present.shape[0], 1, self.config.width, dtype=self.fusion.kind.dtype),
+            inputs.present.new_zeros(inputs.present.shape[0], 1),
+        )
+        volume = self.volume_tokens(inputs.volume) if inputs.volume is not None else nothing
+        text = (
+            self.text_tokens(inputs.text, inputs.text_mask)
+            if inputs.text is not None and inputs.text_mask is not None
+            else nothing
+        )
+        record = self.record_tokens(inputs.record) if inputs.record is not None else nothing
+        graph = self.graph_encoder(inputs.graph) if inputs.graph is not None else nothing
+        return [volume, text, record, graph]
