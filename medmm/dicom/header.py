@@ -1,0 +1,172 @@
+"""From one file to what discovery needs of it: an image instance, a text report, or the reason why it is neither."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from medmm.dicom import syntaxes, tags
+from medmm.dicom.acquisition import read_acquisition
+from medmm.dicom.attributes import DataSet, missing
+from medmm.dicom.frames import read_frames
+from medmm.dicom.limits import Limits
+from medmm.dicom.parse import UNDEFINED
+from medmm.dicom.pixel_format import check_pixel_length, read_modality_lut, read_pixel_format
+from medmm.dicom.source import NotDicomError, OpenedFile, read_header
+from medmm.dicom.types import Instance, Skipped, TextReport
+from medmm.errors import InputError
+from medmm.types import Note
+
+_VOLUME_MODALITIES = frozenset({"CT", "MR", "PT"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Whose data a file is, as its tags say."""
+
+    study_uid: str
+    series_uid: str
+    sop_uid: str = ""
+    patient_id: str = ""
+    issuer: str = ""
+    patient_name: str = ""
+    birth_date: str = ""
+    sex: str = ""
+    age: str = ""
+    study_date: str = ""
+    study_description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFacts:
+    """What one file is. Exactly one of `instance`, `report` and `skipped` is set; `identity` may be unknown."""
+
+    identity: Identity | None = None
+    instance: Instance | None = None
+    report: TextReport | None = None
+    skipped: Skipped | None = None
+    referenced: tuple[str, ...] = ()  # file names that a DICOMDIR lists
+
+
+def examine(path: Path, limits: Limits) -> FileFacts:
+    """Return what a file is; failures of this one file are returned as `skipped`, never raised."""
+    identity: Identity | None = None
+    try:
+        opened = read_header(path, limits)
+        if opened.media_class == syntaxes.MEDIA_DIRECTORY or tags.DIRECTORY_RECORD_SEQUENCE in opened.dataset:
+            return FileFacts(
+                skipped=Skipped(path, "DICOMDIR (media directory)"), referenced=_referenced(opened.dataset)
+            )
+        identity = _read_identity(opened.dataset)
+        return _examine_object(path, opened, identity, limits)
+    except NotDicomError as error:
+        return FileFacts(skipped=Skipped(path, str(error)))
+    except InputError as error:
+        code = "" if error.code == "io.unreadable" else error.code
+        uid = identity.series_uid if identity else ""
+        return FileFacts(identity=identity, skipped=Skipped(path, str(error), code or "io.unreadable", uid))
+
+
+def _examine_object(path: Path, opened: OpenedFile, identity: Identity, limits: Limits) -> FileFacts:
+    dataset = opened.dataset
+    sop_class = dataset.text(tags.SOP_CLASS_UID) or opened.media_class
+    if sop_class in syntaxes.TEXT_REPORTS:
+        report = TextReport(
+            path=path,
+            sop_uid=dataset.text(tags.SOP_INSTANCE_UID),
+            content_date=dataset.text(tags.CONTENT_DATE) or identity.study_date,
+            is_final=dataset.text(tags.COMPLETION_FLAG) == "COMPLETE",
+        )
+        return FileFacts(identity=identity, report=report)
+    reason = _why_not_a_volume(dataset, sop_class, has_pixels=opened.walk.pixels is not None)
+    if reason:
+        return FileFacts(identity=identity, skipped=Skipped(path, reason, "", identity.series_uid))
+    for tag, value in ((tags.STUDY_UID, identity.study_uid), (tags.SERIES_UID, identity.series_uid)):
+        if not value:
+            raise missing(tag)
+    return FileFacts(identity=identity, instance=_read_instance(path, opened, limits))
+
+
+def _why_not_a_volume(dataset: DataSet, sop_class: str, *, has_pixels: bool) -> str:
+    """Say why an object is no image of a volume; '' when it is one."""
+    modality = dataset.text(tags.MODALITY).upper()
+    if sop_class in syntaxes.CAPTURE_CLASSES:
+        return "" if modality in _VOLUME_MODALITIES else f"secondary capture, modality {_safe(modality)}"
+    if sop_class and sop_class not in syntaxes.VOLUME_CLASSES:
+        return f"{_class_name(sop_class)}, not a CT, MR or PET image"
+    if not sop_class and modality not in _VOLUME_MODALITIES:
+        return f"no SOP class, modality {_safe(modality)}" if has_pixels or modality else "DICOM without an image"
+    if "LOCALIZER" in (value.upper() for value in dataset.texts(tags.IMAGE_TYPE)):
+        return f"localizer ({_safe(modality)})"
+    return ""
+
+
+def _read_instance(path: Path, opened: OpenedFile, limits: Limits) -> Instance:
+    dataset, notes = opened.dataset, list(opened.notes)
+    pixel_format = read_pixel_format(opened, limits)
+    pixels = opened.walk.pixels
+    if pixels is None or pixels.start == pixels.stop:
+        raise InputError(
+            "Expected (7FE0,0010) Pixel Data in an image (got none).",
+            code="dicom.no_pixels",
+            remedy="Export the series again with its pixels.",
+        )
+    length = -1 if pixels.stop == UNDEFINED else pixels.stop - pixels.start
+    notes += check_pixel_length(opened, pixel_format, length)
+    header = read_acquisition(dataset, opened.media_class)
+    frames = read_frames(dataset, header, pixel_format)
+    number = dataset.lenient_number(tags.INSTANCE_NUMBER)
+    if header.lossy_method or ((codec := syntaxes.CODECS.get(opened.transfer_syntax)) and codec.is_lossy):
+        ratio = f", ratio {header.lossy_ratio:g}" if header.lossy_ratio else ""
+        name = header.lossy_method or syntaxes.CODECS[opened.transfer_syntax].name
+        notes.append(Note("image.lossy", f"The pixels were compressed with loss ({_safe(name)}{ratio})."))
+    if header.has_burned_in_annotation:
+        notes.append(Note("image.burned_in", "The file says that text is burned into its pixels."))
+    return Instance(
+        path=path,
+        size=opened.size,
+        mtime_ns=opened.mtime_ns,
+        sop_uid=dataset.text(tags.SOP_INSTANCE_UID),
+        number=None if number is None else int(number),
+        header=header,
+        pixels=pixel_format,
+        pixel_offset=pixels.start,
+        pixel_length=length,
+        frames=frames,
+        modality_lut=read_modality_lut(dataset, pixel_format),
+        notes=tuple(notes),
+    )
+
+
+def _read_identity(dataset: DataSet) -> Identity:
+    return Identity(
+        study_uid=dataset.text(tags.STUDY_UID),
+        series_uid=dataset.text(tags.SERIES_UID),
+        sop_uid=dataset.text(tags.SOP_INSTANCE_UID),
+        patient_id=dataset.label(tags.PATIENT_ID),
+        issuer=dataset.label(tags.ISSUER_OF_PATIENT_ID),
+        patient_name=dataset.label(tags.PATIENT_NAME),
+        birth_date=dataset.text(tags.PATIENT_BIRTH_DATE),
+        sex=dataset.text(tags.PATIENT_SEX),
+        age=dataset.text(tags.PATIENT_AGE),
+        study_date=dataset.text(tags.STUDY_DATE),
+        study_description=dataset.label(tags.STUDY_DESCRIPTION),
+    )
+
+
+def _referenced(dataset: DataSet) -> tuple[str, ...]:
+    names = []
+    for record in dataset.items(tags.DIRECTORY_RECORD_SEQUENCE):
+        parts = [part for part in record.texts(tags.REFERENCED_FILE_ID) if part]
+        if parts:
+            names.append("/".join(parts))
+    return tuple(names)
+
+
+def _class_name(uid: str) -> str:
+    from pydicom.uid import UID
+
+    return str(UID(uid).name) if UID(uid).is_valid and UID(uid).name != uid else "an unknown object"
+
+
+def _safe(text: str) -> str:
+    """Free text of a tag, fit for a message: printable, short."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:32] or "not given"

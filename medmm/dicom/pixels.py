@@ -1,0 +1,108 @@
+"""From the bytes of a frame to float32 values: byte order, stored bits, modality transformation, photometric sense."""
+
+import numpy as np
+
+from medmm.dicom import syntaxes
+from medmm.dicom.types import Frame, Instance, PixelFormat
+from medmm.errors import InputError
+
+
+def stored_dtype(pixels: PixelFormat) -> np.dtype:
+    """The numpy type of native pixels."""
+    if pixels.word != "pixel":
+        kind = f"f{pixels.bits_allocated // 8}"
+    else:
+        kind = f"{'i' if pixels.is_signed else 'u'}{pixels.bits_allocated // 8}"
+    return np.dtype((">" if pixels.is_big_endian else "<") + kind)
+
+
+def native_frame(raw: bytes | memoryview, pixels: PixelFormat) -> np.ndarray:
+    """Return one frame (rows, columns) or (rows, columns, 3) of uncompressed pixels, as stored."""
+    flat = np.frombuffer(raw, dtype=stored_dtype(pixels), count=pixels.rows * pixels.columns * pixels.samples)
+    if pixels.samples == 1:
+        return flat.reshape(pixels.rows, pixels.columns)
+    if pixels.is_planar:
+        return flat.reshape(pixels.samples, pixels.rows, pixels.columns).transpose(1, 2, 0)
+    return flat.reshape(pixels.rows, pixels.columns, pixels.samples)
+
+
+def write_frame(stored: np.ndarray, instance: Instance, frame: Frame, out: np.ndarray) -> None:
+    """Write the physical values of a frame into `out` (rows, columns), float32, any strides.
+
+    Args:
+        stored: (rows, columns) or (rows, columns, 3) as decoded; integers keep their unused high bits.
+        instance: Where the frame comes from.
+        frame: Which slice of it, with slope and intercept.
+        out: Filled in place.
+    Raises:
+        InputError: image.color.
+
+    MONOCHROME1 means that low values are shown bright. Where values have a physical meaning (CT numbers), they are
+    kept; elsewhere they are mirrored, so that bright is bright in every volume.
+    """
+    pixels = instance.pixels
+    if frame.tile is not None:
+        top, left, rows, columns = frame.tile
+        stored = stored[top : top + rows, left : left + columns]
+    if stored.ndim == 3:
+        stored = _grey(stored)
+    if pixels.word == "pixel":
+        stored = _used_bits(stored, pixels)
+    if pixels.photometric == "MONOCHROME1" and not has_physical_values(instance):
+        stored = _mirrored(stored, pixels)
+    if instance.modality_lut is not None:
+        first, table = instance.modality_lut
+        index = np.clip(stored.astype(np.int64) - first, 0, len(table) - 1)
+        out[...] = np.asarray(table, dtype=np.float32)[index]
+        return
+    if stored.dtype.itemsize > 2 and (frame.slope != 1 or frame.intercept != 0):
+        out[...] = stored.astype(np.float64) * frame.slope + frame.intercept
+        return
+    out[...] = stored
+    if frame.slope != 1:
+        out *= np.float32(frame.slope)
+    if frame.intercept != 0:
+        out += np.float32(frame.intercept)
+
+
+def has_physical_values(instance: Instance) -> bool:
+    """Whether the values of an image are CT numbers."""
+    header = instance.header
+    is_ct = header.sop_class_uid not in syntaxes.CAPTURE_CLASSES and header.modality == "CT"
+    return is_ct and (header.has_rescale or instance.modality_lut is not None) and header.rescale_type in ("", "HU")
+
+
+def _used_bits(stored: np.ndarray, pixels: PixelFormat) -> np.ndarray:
+    """Drop bits that do not belong to the value (overlays live there in old files) and extend the sign."""
+    if pixels.bits_stored == pixels.bits_allocated or stored.dtype.itemsize * 8 != pixels.bits_allocated:
+        return stored
+    low = pixels.high_bit + 1 - pixels.bits_stored
+    if pixels.is_signed:
+        left = pixels.bits_allocated - 1 - pixels.high_bit
+        return (stored << left) >> (left + low)
+    mask = stored.dtype.type((1 << pixels.bits_stored) - 1)
+    return (stored >> low) & mask if low else stored & mask
+
+
+def _mirrored(stored: np.ndarray, pixels: PixelFormat) -> np.ndarray:
+    """Stored values counted from the other end of their range."""
+    if pixels.word != "pixel":
+        return -stored
+    if pixels.is_signed:
+        return -1 - stored
+    return ((1 << pixels.bits_stored) - 1) - stored.astype(np.int64)
+
+
+def _grey(stored: np.ndarray) -> np.ndarray:
+    """The one channel of a picture whose three are equal.
+
+    Raises:
+        InputError: image.color.
+    """
+    if not ((stored[..., 0] == stored[..., 1]).all() and (stored[..., 0] == stored[..., 2]).all()):
+        raise InputError(
+            "Expected one grey channel (got a colour image).",
+            code="image.color",
+            remedy="Leave this series out of the study.",
+        )
+    return stored[..., 0]

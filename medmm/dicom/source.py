@@ -1,0 +1,266 @@
+"""From a path to a walked data set: preamble, file meta information, transfer syntax, deflate."""
+
+import os
+import stat
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from medmm.dicom import syntaxes, tags
+from medmm.dicom.attributes import DataSet
+from medmm.dicom.limits import Limits
+from medmm.dicom.parse import NeedMoreBytesError, Walk, walk
+from medmm.errors import InputError
+from medmm.types import Note
+
+_FIRST_BYTES = 2**15  # holds nearly every header; grown 8 times over where it does not
+_META_LIMIT = 2**20
+_PROGRAM_MAGIC = (b"MZ", b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xfe\xed\xfa", b"#!")
+
+
+class NotDicomError(Exception):
+    """The file is no DICOM file; the message says what it looks like."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedFile:
+    """A file's attributes up to its pixels. `inflated` holds the whole data set when it was deflated."""
+
+    dataset: DataSet
+    walk: Walk
+    transfer_syntax: str
+    is_explicit: bool
+    is_big_endian: bool
+    size: int
+    mtime_ns: int
+    media_class: str
+    inflated: bytes | None = None
+    notes: tuple[Note, ...] = ()
+
+
+def read_header(path: Path, limits: Limits) -> OpenedFile:
+    """Return the attributes of a DICOM file, its pixels left on disk.
+
+    Raises:
+        NotDicomError: It is something else (a SKIP, not a failure).
+        InputError: dicom.* and limit.inflate, or io.unreadable.
+    """
+    descriptor = open_regular(path)
+    try:
+        status = os.fstat(descriptor)
+        head = os.pread(descriptor, _FIRST_BYTES, 0)
+        return _Reader(descriptor, status.st_size, status.st_mtime_ns, limits).read(head)
+    finally:
+        os.close(descriptor)
+
+
+def open_regular(path: Path) -> int:
+    """Return a descriptor of a regular file; never waits for a FIFO or a device.
+
+    Raises:
+        InputError: io.unreadable.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "bad name"
+        raise _unreadable(f"the system says: {reason}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _unreadable("it is a folder, a pipe or a device")
+    return descriptor
+
+
+class _Reader:
+    """Reads one file: which encoding, then the walk, with more bytes when the header asks for them."""
+
+    def __init__(self, descriptor: int, size: int, mtime_ns: int, limits: Limits) -> None:
+        self.descriptor, self.size, self.mtime_ns, self.limits = descriptor, size, mtime_ns, limits
+
+    def read(self, head: bytes) -> OpenedFile:
+        notes: list[Note] = []
+        if head[128:132] == b"DICM":
+            if head.startswith(_PROGRAM_MAGIC):
+                notes.append(Note("dicom.polyglot", "The preamble starts like an executable program."))
+            start, syntax, media_class = self._meta(head)
+        else:
+            start, syntax, media_class = self._without_preamble(head)
+            notes.append(Note("dicom.no_meta", "The file has no preamble; its encoding was found from its content."))
+        is_explicit = syntax not in (syntaxes.IMPLICIT, syntaxes.GE_PRIVATE_BIG_ENDIAN)
+        is_big_endian = syntax == syntaxes.BIG_ENDIAN
+        inflated = self._inflate(start) if syntax == syntaxes.DEFLATED else None
+        if inflated is not None:
+            buffer, size, start = inflated, len(inflated), 0
+        else:
+            buffer, size = head, self.size
+        result, buffer = self._walk(buffer, start, size, is_explicit, is_big_endian, inflated is not None)
+        if not result.elements:
+            raise InputError(
+                "Expected attributes after the file meta information (got an empty data set).",
+                code="dicom.empty",
+                remedy="Export the file again.",
+            )
+        dataset = DataSet(buffer, result.elements, is_big_endian=is_big_endian)
+        return OpenedFile(
+            dataset=dataset,
+            walk=result,
+            transfer_syntax=syntax,
+            is_explicit=is_explicit,
+            is_big_endian=is_big_endian,
+            size=self.size,
+            mtime_ns=self.mtime_ns,
+            media_class=media_class,
+            inflated=inflated,
+            notes=tuple(notes),
+        )
+
+    def _walk(
+        self, buffer: bytes, start: int, size: int, is_explicit: bool, is_big_endian: bool, is_whole: bool
+    ) -> tuple[Walk, bytes]:
+        wanted = len(buffer)
+        while True:
+            try:
+                return walk(
+                    buffer, start, size, explicit=is_explicit, big_endian=is_big_endian, limits=self.limits
+                ), buffer
+            except NeedMoreBytesError:
+                if is_whole or wanted >= size:
+                    raise _truncated() from None
+            if wanted >= self.limits.header_bytes:
+                raise InputError(
+                    f"Expected a header of at most {self.limits.header_bytes} bytes (got a longer one).",
+                    code="dicom.malformed",
+                )
+            wanted = min(wanted * 8, size, self.limits.header_bytes)
+            buffer = os.pread(self.descriptor, wanted, 0)
+
+    def _meta(self, head: bytes) -> tuple[int, str, str]:
+        """Return start of the data set, transfer syntax and media storage class from group 0002."""
+        stop, length = 132, 0
+        while head[stop : stop + 2] == b"\x02\x00":
+            if head[stop + 4 : stop + 6] in (b"OB", b"UN", b"UT"):
+                length, value = int.from_bytes(head[stop + 8 : stop + 12], "little"), stop + 12
+            else:
+                length, value = int.from_bytes(head[stop + 6 : stop + 8], "little"), stop + 8
+            stop = value + length
+            if stop > self.size:
+                if length > _META_LIMIT:
+                    raise _malformed_meta("claims more bytes than the file has")
+                raise _truncated()
+            if stop > len(head):
+                if stop > _META_LIMIT:
+                    raise _malformed_meta("is larger than a mebibyte")
+                head = os.pread(self.descriptor, min(self.size, _META_LIMIT + 12), 0)
+        if stop == 132:
+            if self.size < 140:
+                raise InputError("Expected a data set after the preamble (got none).", code="dicom.empty")
+            return 132, _guess_encoding(head, 132), ""
+        meta = walk(head[:stop], 132, stop, explicit=True, big_endian=False, limits=self.limits).elements
+        group = DataSet(head, meta, is_big_endian=False)
+        syntax = group.text(tags.TRANSFER_SYNTAX_UID)
+        if not syntax:
+            raise InputError(
+                "Expected (0002,0010) Transfer Syntax UID in the file meta information (got none).",
+                code="dicom.no_meta",
+                remedy="Export the file again.",
+            )
+        return stop, syntax, group.text(tags.MEDIA_SOP_CLASS_UID)
+
+    def _without_preamble(self, head: bytes) -> tuple[int, str, str]:
+        """A data set that starts at byte 0: only believed when its first attributes make sense."""
+        if not head:
+            raise NotDicomError("empty file")
+        if self.size < 132:
+            raise NotDicomError("too short for DICOM")
+        if head[:4] == b"\x02\x00\x00\x00":  # meta group without the preamble
+            shifted = b"\0" * 128 + b"DICM" + head
+            start, syntax, media_class = _Reader(self.descriptor, self.size + 132, 0, self.limits)._meta(shifted)
+            return start - 132, syntax, media_class
+        syntax = _guess_encoding(head, 0)
+        if not syntax or not _looks_like_dicom(head):
+            raise NotDicomError(_kind_of(head))
+        return 0, syntax, ""
+
+    def _inflate(self, start: int) -> bytes:
+        cap = self.limits.inflated_bytes
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        pieces: list[bytes] = []
+        total, position = 0, start
+        while not inflater.eof:
+            raw = os.pread(self.descriptor, 2**20, position)
+            if not raw:
+                raise _truncated()
+            position += len(raw)
+            try:
+                pieces.append(inflater.decompress(raw, cap - total + 1))
+            except zlib.error:
+                raise InputError(
+                    "Expected a deflated data set (got bytes that do not inflate).", code="dicom.malformed"
+                ) from None
+            total += len(pieces[-1])
+            if total > cap:
+                raise InputError(
+                    f"Expected a deflated data set of at most {cap} bytes (got more).",
+                    code="limit.inflate",
+                    remedy="Raise the limit if the file is trusted.",
+                )
+        return b"".join(pieces)
+
+
+def _guess_encoding(head: bytes, start: int) -> str:
+    """Explicit or implicit VR little endian, big endian explicit, from the look of the first attribute; '' for none."""
+    vr = head[start + 4 : start + 6]
+    if vr.isalpha() and vr.isupper():
+        return syntaxes.BIG_ENDIAN if head[start] == 0 and head[start + 1] else syntaxes.EXPLICIT
+    return syntaxes.IMPLICIT if len(head) >= start + 8 else ""
+
+
+def _looks_like_dicom(head: bytes) -> bool:
+    """Group 0008 (or 0004-0010) first, with a length that fits into the file."""
+    group = int.from_bytes(head[:2], "little")
+    if group not in (0x0008, 0x0010):
+        group = int.from_bytes(head[:2], "big")
+        return group in (0x0008, 0x0010) and head[4:6].isalpha() and head[4:6].isupper()
+    if head[4:6].isalpha() and head[4:6].isupper():
+        return True
+    return int.from_bytes(head[4:8], "little") < 2**16
+
+
+def _kind_of(head: bytes) -> str:
+    """What a file that is not DICOM looks like, in words."""
+    kinds = (
+        (b"\x1f\x8b", "gzip archive"),
+        (b"PK", "zip archive"),
+        (b"\x89PNG", "PNG image"),
+        (b"\xff\xd8\xff", "JPEG image"),
+        (b"%PDF", "PDF document"),
+        (b"<", "HTML or XML text"),
+        (b"\x5c\x01\x00\x00", "NIfTI image"),
+    )
+    for magic, kind in kinds:
+        if head.startswith(magic):
+            return f"not DICOM: {kind}"
+    if not any(head):
+        return "not DICOM: zero bytes"
+    is_text = b"\0" not in head[:1024]
+    return "not DICOM: text" if is_text else "not DICOM"
+
+
+def _unreadable(why: str) -> InputError:
+    return InputError(
+        f"Expected a readable file ({why}).", code="io.unreadable", remedy="Check the permissions and the disk."
+    )
+
+
+def _truncated() -> InputError:
+    return InputError(
+        "Expected the data set to be complete (got a file that ends inside it).",
+        code="dicom.truncated",
+        remedy="Copy or export the file again.",
+    )
+
+
+def _malformed_meta(what: str) -> InputError:
+    return InputError(
+        f"Expected well-formed file meta information (got an attribute that {what}).", code="dicom.malformed"
+    )
