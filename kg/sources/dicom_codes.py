@@ -1,0 +1,58 @@
+"""Coded anatomy, imaging findings and modalities of DICOM PS3.16, from the tables in pydicom.
+
+Context groups taken: anatomy (8134 and the regions of 4, 4031), chest findings (6103-6106), breast pathology (6030),
+breast findings (6054), modalities (29). Codes are SNOMED CT (the set that DICOM may use freely) or DICOM's own.
+"""
+
+from typing import Any
+
+from kg.schema import ConceptRecord, Source, SourceTables
+from kg.sources.installed import installed_fingerprint, installed_version
+
+DISTRIBUTION = "pydicom"
+FILES = ("pydicom/sr/_concepts_dict.py", "pydicom/sr/_cid_dict.py")
+# Context group -> kind of its members. The first group that holds a concept decides.
+GROUPS = {
+    29: "modality",
+    8134: "anatomy",
+    4: "anatomy",
+    4031: "anatomy",
+    6103: "finding",
+    6104: "finding",
+    6105: "finding",
+    6106: "finding",
+    6030: "finding",
+}
+
+
+def fingerprint() -> str:
+    """Return the identity of the installed files."""
+    return installed_fingerprint(DISTRIBUTION, FILES)
+
+
+def read() -> SourceTables:
+    """Return the concepts of the chosen context groups."""
+    from pydicom.sr._cid_dict import cid_concepts
+    from pydicom.sr._concepts_dict import concepts
+
+    table: dict[str, Any] = concepts
+    source = Source(
+        name="dicom",
+        version=f"pydicom {installed_version(DISTRIBUTION)}",
+        licence="DICOM PS3.16 (NEMA); SNOMED CT codes by the DICOM agreement",
+        trust=1.0,
+        citation="DICOM PS3.16, Content Mapping Resource",
+        url="https://dicom.nema.org/medical/dicom/current/output/html/part16.html",
+        fingerprint=fingerprint(),
+    )
+    tables = SourceTables(source=source)
+    seen: set[str] = set()
+    for group, kind in GROUPS.items():
+        for scheme, keywords in sorted(cid_concepts[group].items()):
+            for keyword in sorted(keywords):
+                for code, (meaning, groups) in sorted(table[scheme][keyword].items()):
+                    curie = f"{scheme}:{code}"
+                    if group in groups and curie not in seen:
+                        seen.add(curie)
+                        tables.concepts.append(ConceptRecord(curie, kind, meaning))
+    return tables

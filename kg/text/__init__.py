@@ -1,0 +1,1 @@
+"""Text side of the graph: normalisation, the dictionary, context rules, the linker."""
