@@ -44,6 +44,7 @@ CODES: dict[str, str] = {
     "report.language": "The report is not in the model's language.",
     "report.label_leak": "The report contains the answer itself.",
     "text.charset": "Text could not be decoded as declared.",
+    "record.source": "A field of the record was taken from the DICOM header.",
     "record.value": "A field of the record has a value outside what is possible, and was left out.",
     "modality.missing": "A modality that the model requires is absent.",
     "explain.failed": "An explanation method failed; the diagnosis stands without it.",
