@@ -1,0 +1,169 @@
+"""A case's report: its document (numbers and words) with the arrays behind it, and saving it in several formats."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medmm.report.compose import compose_document, drawable_heatmaps
+from medmm.report.document import CaseDocument
+from medmm.report.files import write_atomic
+from medmm.report.nifti import heatmap_nifti, mask_nifti
+from medmm.report.texts import load_texts
+from medmm.report.words import write_draft
+from medmm.results import Explanation, Region, VolumeAttribution
+from medmm.types import Volume
+
+FORMATS = ("html", "json", "nii")
+# Without the report's text, only where the strongest words stand is kept.
+_WORDS_WITHOUT_TEXT = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CasePaths:
+    """What was written; None and empty for formats that were not asked for."""
+
+    folder: Path
+    json: Path | None = None
+    html: Path | None = None
+    heatmaps: Mapping[str, Path] = field(default_factory=dict)
+    masks: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseReport:
+    """Everything a writer needs, and no model: the document, volumes by role, heatmaps by file, masks by region.
+
+    `content` holds the report's text and words; writers take `document()`, which leaves them out unless asked.
+    """
+
+    content: CaseDocument
+    volumes: Mapping[str, Volume] = field(default_factory=dict)
+    heatmaps: Mapping[str, VolumeAttribution] = field(default_factory=dict)
+    masks: Mapping[str, Region] = field(default_factory=dict)
+
+    def with_run(
+        self, *, config_sha256: str, seed: int, started_utc: str, finished_utc: str | None = None
+    ) -> "CaseReport":
+        """The same report, its provenance naming the batch run that made it."""
+        run = {
+            "config_sha256": config_sha256,
+            "seed": seed,
+            "started_utc": started_utc,
+            "finished_utc": finished_utc,
+        }
+        provenance = self.content.provenance.model_copy(update=run)
+        return replace(self, content=self.content.model_copy(update={"provenance": provenance}))
+
+    def document(self, *, lang: str = "en", include_report_text: bool = False) -> CaseDocument:
+        """What may be written: the draft in a language, the report's text and words only where asked for."""
+        content = self.content if include_report_text else _without_report_text(self.content)
+        draft = write_draft(content, load_texts(lang), self._masks_at_peaks())
+        return content.model_copy(update={"draft": draft})
+
+    def to_json(self, *, lang: str = "en", include_report_text: bool = False) -> str:
+        """The text of `case.json`; the same report gives the same bytes."""
+        document = self.document(lang=lang, include_report_text=include_report_text)
+        values = document.model_dump(mode="json")
+        return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def save(
+        self,
+        out_dir: str | Path,
+        formats: Iterable[str] = FORMATS,
+        lang: str = "en",
+        include_report_text: bool = False,
+    ) -> CasePaths:
+        """Write the report into `out_dir` (the case's own folder) and return the paths.
+
+        Args:
+            out_dir: Created if missing; files of the same names are replaced, each in one step.
+            formats: Some of `html` (report.html), `json` (case.json), `nii` (heatmaps/ and masks/).
+            lang: `en` or `zh`.
+            include_report_text: Show the report's text and words; without it no word of the report is written.
+        Raises:
+            ValueError: If a format or language is unknown; nothing is written then.
+            StopRun: If the disk is full.
+        """
+        wanted, folder = list(formats), Path(out_dir)
+        if unknown := sorted(set(wanted) - set(FORMATS)):
+            raise ValueError(f"Expected formats out of {', '.join(FORMATS)} (got {', '.join(unknown)}).")
+        load_texts(lang)
+        heatmaps, masks = self._save_nifti(folder) if "nii" in wanted else ({}, {})
+        html_path = json_path = None
+        if "html" in wanted:
+            from medmm.report.html import render_case
+
+            page = render_case(self, lang=lang, include_report_text=include_report_text)
+            html_path = write_atomic(folder / "report.html", page.encode("utf-8", errors="replace"))
+        if "json" in wanted:
+            text = self.to_json(lang=lang, include_report_text=include_report_text)
+            json_path = write_atomic(folder / "case.json", text.encode("utf-8", errors="replace"))
+        return CasePaths(folder=folder, json=json_path, html=html_path, heatmaps=heatmaps, masks=masks)
+
+    def _save_nifti(self, folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+        heatmaps = {
+            file: write_atomic(folder / file, heatmap_nifti(part.values, part.affine_ras))
+            for file, part in self.heatmaps.items()
+        }
+        masks = {}
+        for name, region in self.masks.items():
+            file = self.content.regions[name].file
+            if file:
+                masks[name] = write_atomic(folder / file, mask_nifti(region.mask, region.affine_ras))
+        return heatmaps, masks
+
+    def _masks_at_peaks(self) -> dict[str, str | None]:
+        """For each heatmap's file, the title of the region that holds its peak."""
+        holders: dict[str, str | None] = {}
+        for file, part in self.heatmaps.items():
+            inside = (region.title for region in self.masks.values() if _holds(region, part.peak_ras_mm))
+            holders[file] = next(inside, None)
+        return holders
+
+
+def build_case_report(explanation: Explanation) -> CaseReport:
+    """The report of an explained case.
+
+    Heatmaps that are not finite or the same everywhere are left out, with a note `explain.failed`.
+
+    Raises:
+        ValueError: If a number that must be stated is not finite.
+    """
+    content = compose_document(explanation)
+    heatmaps: dict[str, VolumeAttribution] = {}
+    for name, task in content.tasks.items():
+        if task.why:
+            parts = drawable_heatmaps(explanation.tasks[name])
+            heatmaps.update({entry.file: part for entry, part in zip(task.why.heatmaps, parts, strict=True)})
+    masks = {name: region for name, region in explanation.diagnosis.regions.items() if region.is_found}
+    return CaseReport(content=content, volumes=explanation.case.volumes, heatmaps=heatmaps, masks=masks)
+
+
+def explanation_to_dict(explanation: Explanation, *, include_report_text: bool = False) -> dict[str, Any]:
+    """The explanation as in `case.json`: JSON-ready, English; the report's words only where asked for."""
+    document = build_case_report(explanation).document(include_report_text=include_report_text)
+    return document.model_dump(mode="json")
+
+
+def _holds(region: Region, point_ras_mm: tuple[float, float, float]) -> bool:
+    index = np.rint((np.linalg.inv(region.affine_ras) @ np.array([*point_ras_mm, 1.0]))[:3]).astype(int)
+    if (index < 0).any() or (index >= region.mask.shape).any():
+        return False
+    return bool(region.mask[tuple(index)])
+
+
+def _without_report_text(content: CaseDocument) -> CaseDocument:
+    """The document with no word of the report: offsets of the strongest words stay, and concepts by their names."""
+    tasks = {}
+    for name, task in content.tasks.items():
+        if task.why:
+            strongest = sorted(task.why.words, key=lambda word: (-abs(word.value), word.start))[:_WORDS_WITHOUT_TEXT]
+            words = tuple(word.model_copy(update={"text": None}) for word in strongest)
+            task = task.model_copy(update={"why": task.why.model_copy(update={"words": words})})  # noqa: PLW2901
+        tasks[name] = task
+    mentions = tuple(mention.model_copy(update={"text": None}) for mention in content.mentions)
+    return content.model_copy(update={"tasks": tasks, "mentions": mentions, "report_text": None})

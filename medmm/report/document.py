@@ -1,0 +1,264 @@
+"""What `case.json` holds: the published schema of a case's result. Words and numbers only; arrays live in NIfTI files.
+
+`case.schema.json` beside this file is generated from these models (`python -m medmm.report.document`) and tested equal.
+"""
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from medmm.results import TaskKind
+
+SCHEMA_VERSION = "1.0"
+SCHEMA_PATH = Path(__file__).with_name("case.schema.json")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ClassProbability(_Part):
+    """One possible answer and its calibrated probability."""
+
+    name: str
+    title: str
+    concept: str = Field(description="CURIE in the knowledge graph, or empty")
+    probability: float
+
+
+class ModalityPart(_Part):
+    """Exact Shapley value of one modality for the target's probability."""
+
+    modality: str
+    is_present: bool
+    share: float
+
+
+class HeatmapPart(_Part):
+    """A voxel attribution: how it was made, where its peak lies, and the NIfTI file with its values (0-1)."""
+
+    role: str
+    method: str
+    target: str
+    peak_index: tuple[int, int, int] = Field(description="Voxel (i, j, k) in RAS+ order, counted from 0")
+    peak_ras_mm: tuple[float, float, float]
+    file: str
+
+
+class WordPart(_Part):
+    """A stretch of the report by its character offsets; `text` only where the report's text was asked for."""
+
+    start: int
+    end: int
+    value: float
+    section: str
+    text: str | None = None
+
+
+class FieldPart(_Part):
+    """A field of the record and its signed attribution."""
+
+    name: str
+    value: str
+    attribution: float
+
+
+class ConceptPart(_Part):
+    """A knowledge-graph concept and its signed attribution."""
+
+    concept: str
+    name: str
+    kind: str
+    origin: str
+    value: float
+
+
+class HopPart(_Part):
+    """One edge of an evidence path."""
+
+    subject: str
+    subject_name: str
+    predicate: str
+    object: str
+    object_name: str
+    source: str
+    source_version: str
+    trust: float
+    is_forward: bool = Field(description="False where the path walks the edge from object to subject")
+
+
+class PathPart(_Part):
+    """A chain of edges from evidence of the case to the answer."""
+
+    score: float
+    origin: str
+    hops: tuple[HopPart, ...]
+
+
+class CheckPart(_Part):
+    """A test of the explanation on this case; `value` is null where it could not be computed."""
+
+    name: str
+    value: float | None
+    reference: float | None
+    is_passed: bool
+    sentence: str
+
+
+class WhyPart(_Part):
+    """Why a task got its answer."""
+
+    target: str
+    baseline_probability: float = Field(description="Probability of the target with every modality absent")
+    modalities: tuple[ModalityPart, ...]
+    heatmaps: tuple[HeatmapPart, ...]
+    words: tuple[WordPart, ...]
+    fields: tuple[FieldPart, ...]
+    concepts: tuple[ConceptPart, ...]
+    paths: tuple[PathPart, ...] = Field(description="Empty where the graph holds no path; none is ever invented")
+    checks: tuple[CheckPart, ...]
+
+
+class TaskPart(_Part):
+    """The answer to one question."""
+
+    title: str
+    kind: TaskKind
+    prediction: str
+    confidence: float = Field(description="Calibrated probability of `prediction`")
+    prediction_set: tuple[str, ...] = Field(description="Classes that could not be excluded at `coverage`")
+    coverage: float
+    abstained: bool
+    abstain_reason: str
+    classes: tuple[ClassProbability, ...]
+    why: WhyPart | None
+
+
+class RegionPart(_Part):
+    """A structure marked in a volume; slices are counted from 0 along k, inferior to superior."""
+
+    title: str
+    role: str
+    is_found: bool
+    volume_ml: float
+    voxel_count: int
+    peak_probability: float
+    first_slice: int | None
+    last_slice: int | None
+    largest_slice: int | None
+    centre_ras_mm: tuple[float, float, float] | None
+    file: str | None
+
+
+class SeriesPart(_Part):
+    """A volume that was read."""
+
+    role: str
+    modality: str
+    unit: str
+    channel_count: int
+    shape_voxels: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+
+
+class MentionPart(_Part):
+    """A concept found in the report; `text`, the words themselves, only where the report's text was asked for."""
+
+    start: int
+    end: int
+    concept: str
+    name: str
+    kind: str
+    status: str
+    experiencer: str
+    temporality: str
+    score: float
+    text: str | None = None
+
+
+class SimilarPart(_Part):
+    """A training case near this one."""
+
+    case_id: str
+    similarity: float
+    labels: dict[str, str]
+
+
+class NotePart(_Part):
+    """Something the reader must know: a stable code and one sentence."""
+
+    code: str
+    message: str
+
+
+class OutOfDistributionPart(_Part):
+    """How far the case lies from the training cases."""
+
+    score: float
+    threshold: float
+    is_flagged: bool
+
+
+class StatementPart(_Part):
+    """A sentence of the draft and the JSON pointers of the values that it states."""
+
+    text: str
+    sources: tuple[str, ...]
+
+
+class DraftPart(_Part):
+    """The draft findings and impression, composed from the values in this document by fixed templates."""
+
+    language: str
+    findings: tuple[StatementPart, ...]
+    impression: tuple[StatementPart, ...]
+
+
+class ProvenancePart(_Part):
+    """How the result came about. The last four are null where no batch run made the report."""
+
+    medmm_version: str
+    model_name: str
+    model_version: str
+    weights_sha256: str
+    graph_hash: str
+    input_sha256: dict[str, str]
+    device: str
+    precision: str
+    rounding: str
+    config_sha256: str | None = None
+    seed: int | None = None
+    started_utc: str | None = None
+    finished_utc: str | None = None
+
+
+class CaseDocument(_Part):
+    """The result of one case, as written to `case.json`."""
+
+    schema_version: str
+    disclaimer: str
+    case_id: str
+    abstained: bool
+    tasks: dict[str, TaskPart]
+    regions: dict[str, RegionPart]
+    series: tuple[SeriesPart, ...]
+    present: dict[str, bool]
+    out_of_distribution: OutOfDistributionPart | None
+    mentions: tuple[MentionPart, ...]
+    similar: tuple[SimilarPart, ...]
+    notes: tuple[NotePart, ...]
+    model_card: dict[str, str]
+    draft: DraftPart
+    report_text: str | None = Field(description="Only where asked for (--include-report-text)")
+    provenance: ProvenancePart
+
+
+def schema_json() -> str:
+    """The JSON schema of `case.json` as text."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **CaseDocument.model_json_schema()}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    SCHEMA_PATH.write_text(schema_json(), encoding="utf-8")

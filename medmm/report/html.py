@@ -1,0 +1,231 @@
+"""`report.html`: one self-contained page for people. Values come from the document, the layout from the template."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from medmm.report.colours import OUTLINES, colour_table
+from medmm.report.content import CaseReport
+from medmm.report.document import CaseDocument, TaskPart, WordPart
+from medmm.report.embed import MAX_PLANE_RATIO, viewer_data
+from medmm.report.figures import HEATMAP_FLOOR
+from medmm.report.pages import json_island, render_page
+from medmm.report.pictures import key_slices
+from medmm.report.svg import bar_width, draw_path, signed_bar
+from medmm.report.texts import Texts, load_texts
+from medmm.report.words import answer_titles, certainty, percent, runner_up, title_of
+
+_ROWS_SHOWN = 12
+_MENTIONS_SHOWN = 40
+
+
+def render_case(report: CaseReport, *, lang: str = "en", include_report_text: bool = False) -> str:
+    """The page of a case, at most 5 MB, no request to anywhere, readable without scripts."""
+    texts = load_texts(lang)
+    document = report.document(lang=lang, include_report_text=include_report_text)
+    pictures = key_slices(report, texts)
+    viewer = viewer_data(report) if report.volumes else {"series": []}
+    return render_page(
+        "report.html.j2",
+        style="style.css",
+        scripts=("viewer.js",),
+        t=texts,
+        d=document,
+        pictures=pictures,
+        tasks=[_task_view(number, name, task, texts) for number, (name, task) in enumerate(document.tasks.items())],
+        regions=_region_sentences(document, texts),
+        gradient=[f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in colour_table()[::8].tolist()],
+        outlines=OUTLINES,
+        region_titles=[document.regions[name].title for name in report.masks],
+        viewer=viewer,
+        island=json_island(_island(viewer, document, texts)),
+        provenance=_provenance(document, texts),
+        highlights=_highlights(document, texts) if include_report_text else [],
+        mentions_shown=_MENTIONS_SHOWN,
+        percent=percent,
+        title_of=title_of,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TaskView:
+    """A task as the template shows it."""
+
+    anchor: str
+    name: str
+    task: TaskPart
+    answer: str
+    certainty: str
+    set_sentence: str
+    close_sentence: str
+    classes: list[dict[str, Any]]
+    shares: list[dict[str, Any]]
+    fields: list[dict[str, Any]]
+    concepts: list[dict[str, Any]]
+    paths: list[dict[str, Any]]
+    failed_checks: int
+    words_sentence: str
+
+
+def _task_view(number: int, name: str, task: TaskPart, texts: Texts) -> _TaskView:
+    close, why = runner_up(task), task.why
+    ranked = sorted(task.classes, key=lambda label: -label.probability)[:_ROWS_SHOWN]
+    return _TaskView(
+        anchor=f"why-{number + 1}",
+        name=name,
+        task=task,
+        answer=answer_titles(task, texts),
+        certainty=texts(f"certainty.{certainty(task)}"),
+        set_sentence=_set_sentence(task, texts),
+        close_sentence=texts("summary.close", second=close[0], value=f"{close[1]:.2f}") if close else "",
+        classes=[
+            {
+                "title": label.title,
+                "concept": label.concept,
+                "value": label.probability,
+                "bar": bar_width(label.probability),
+            }
+            for label in ranked
+        ],
+        shares=_bars([(texts.known("modality", part.modality), part.share, part) for part in why.modalities])
+        if why
+        else [],
+        fields=_bars([(part.name, part.attribution, part) for part in why.fields], _ROWS_SHOWN) if why else [],
+        concepts=_bars([(part.name, part.value, part) for part in why.concepts], _ROWS_SHOWN) if why else [],
+        paths=[{"path": path, "drawing": draw_path(path)} for path in why.paths] if why else [],
+        failed_checks=sum(not check.is_passed for check in why.checks) if why else 0,
+        words_sentence=_words_sentence(task, texts),
+    )
+
+
+def _bars(items: list[tuple[str, float, Any]], limit: int | None = None) -> list[dict[str, Any]]:
+    if limit is not None:
+        items = sorted(items, key=lambda item: -abs(item[1]))[:limit]
+    largest = max((abs(value) for _, value, _ in items), default=0.0)
+    return [
+        {"name": name, "value": value, "part": part, "bar": signed_bar(value, largest)} for name, value, part in items
+    ]
+
+
+def _set_sentence(task: TaskPart, texts: Texts) -> str:
+    answers = ", ".join(title_of(task, label) for label in task.prediction_set)
+    kind = {0: "empty", 1: "one"}.get(len(task.prediction_set), "many")
+    return texts(f"summary.set_{kind}", coverage=percent(task.coverage), answers=answers)
+
+
+def _words_sentence(task: TaskPart, texts: Texts) -> str:
+    if task.why is None or not task.why.words:
+        return ""
+    words = task.why.words
+    sections = dict.fromkeys(word.section for word in words[:5] if word.section)
+    return texts(
+        "why.word_count",
+        toward=sum(word.value > 0 for word in words),
+        against=sum(word.value < 0 for word in words),
+        target=title_of(task, task.why.target),
+        sections=", ".join(sections) or "–",
+    )
+
+
+def _region_sentences(document: CaseDocument, texts: Texts) -> list[str]:
+    counts = {part.role: part.shape_voxels[2] for part in document.series}
+    sentences = []
+    for region in document.regions.values():
+        if region.is_found and region.first_slice is not None and region.last_slice is not None:
+            key, values = (
+                "summary.region_found",
+                {
+                    "title": region.title,
+                    "ml": f"{region.volume_ml:.3g}",
+                    "role": region.role,
+                    "first": region.first_slice + 1,
+                    "last": region.last_slice + 1,
+                    "count": counts.get(region.role, "?"),
+                    "largest": (region.largest_slice or 0) + 1,
+                },
+            )
+        else:
+            key, values = "summary.region_missing", {"title": region.title, "peak": f"{region.peak_probability:.2f}"}
+        sentences.append(texts(key, **values))
+    return sentences
+
+
+def _island(viewer: Mapping[str, Any], document: CaseDocument, texts: Texts) -> dict[str, Any]:
+    titles = {
+        name: f"{task.title}: {title_of(task, task.why.target)}" for name, task in document.tasks.items() if task.why
+    }
+    roles = [part["role"] for part in viewer["series"]]
+    strongest = [task.why.heatmaps[0].role for task in document.tasks.values() if task.why and task.why.heatmaps]
+    return {
+        **viewer,
+        "first": next((roles.index(role) for role in strongest if role in roles), 0),
+        "tasks": titles,
+        "colours": colour_table().reshape(-1).tolist(),
+        "outlines": OUTLINES,
+        "floor": HEATMAP_FLOOR,
+        "maxRatio": MAX_PLANE_RATIO,
+        "texts": texts.section("viewer"),
+    }
+
+
+def _provenance(document: CaseDocument, texts: Texts) -> list[tuple[str, str]]:
+    origin = document.provenance
+    rows = [
+        (texts("provenance.software"), origin.medmm_version),
+        (texts("provenance.model"), f"{origin.model_name} {origin.model_version}"),
+        (texts("provenance.weights"), origin.weights_sha256),
+        (texts("provenance.graph"), origin.graph_hash),
+        (texts("provenance.device"), f"{origin.device}, {origin.precision}"),
+        *((texts("provenance.inputs", role=role), value) for role, value in origin.input_sha256.items()),
+        (texts("provenance.config"), origin.config_sha256),
+        (texts("provenance.seed"), origin.seed),
+        (texts("provenance.started"), origin.started_utc),
+        (texts("provenance.finished"), origin.finished_utc),
+        (texts("provenance.rounding"), origin.rounding),
+        (texts("provenance.schema"), document.schema_version),
+    ]
+    files = [part.file for task in document.tasks.values() if task.why for part in task.why.heatmaps]
+    files += [region.file for region in document.regions.values() if region.file]
+    if files:
+        rows.append((texts("provenance.files"), ", ".join(files)))
+    return [(name, str(value)) for name, value in rows if value is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of the report: `tone` is plain, or for/against with a strength of 1 to 3."""
+
+    text: str
+    tone: Literal["", "for-1", "for-2", "for-3", "against-1", "against-2", "against-3"]
+
+
+def _highlights(document: CaseDocument, texts: Texts) -> list[dict[str, Any]]:
+    """The report once per task that weighed its words; once without marks where none did."""
+    report = document.report_text
+    if report is None:
+        return []
+    marked = [
+        {"title": task.title, "target": title_of(task, task.why.target), "spans": mark_words(report, task.why.words)}
+        for task in document.tasks.values()
+        if task.why and task.why.words
+    ]
+    return marked or [{"title": texts("section.report"), "target": "", "spans": [Span(report, "")]}]
+
+
+def mark_words(report: str, words: tuple[WordPart, ...]) -> list[Span]:
+    """The report cut into plain and marked spans, which join to the report; of overlapping words the first counts."""
+    largest = max((abs(word.value) for word in words), default=0.0)
+    spans: list[Span] = []
+    place = 0
+    for word in sorted(words, key=lambda word: (word.start, word.end)):
+        strength = round(3 * abs(word.value) / largest) if largest > 0 else 0
+        if word.start < place or word.end > len(report) or word.start >= word.end or strength == 0:
+            continue
+        if word.start > place:
+            spans.append(Span(report[place : word.start], ""))
+        side = "for" if word.value > 0 else "against"
+        spans.append(Span(report[word.start : word.end], f"{side}-{strength}"))  # type: ignore[arg-type]
+        place = word.end
+    if place < len(report):
+        spans.append(Span(report[place:], ""))
+    return spans

@@ -1,0 +1,132 @@
+"""Key slices: the pictures that carry the report where no script runs, on paper and on a small screen."""
+
+import base64
+from dataclasses import dataclass
+
+import numpy as np
+
+from medmm.report.content import CaseReport
+from medmm.report.embed import source_has_orientation
+from medmm.report.figures import (
+    AXES,
+    EDGES,
+    SlicePicture,
+    acquisition_plane,
+    grey_scale,
+    jpeg_bytes,
+    pixel_mm,
+    render_slice,
+    take_plane,
+)
+from medmm.report.grids import DisplayGrid, mask_on_grid
+from medmm.report.texts import Texts
+from medmm.report.words import title_of
+from medmm.results import Region, VolumeAttribution
+from medmm.types import Volume
+
+_MAX_REGIONS, _MAX_TASKS = 2, 6
+_PICTURE_PX = 360
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySlice:
+    """A slice twice, plain and with overlay, as data URIs, with what to say about it."""
+
+    kind: str
+    caption: str
+    alt: str
+    alt_plain: str
+    plain: str
+    overlay: str
+
+
+def key_slices(report: CaseReport, texts: Texts) -> tuple[KeySlice, ...]:
+    """The largest slice of each region, then the peak of each task's strongest heatmap."""
+    drawings = _Drawings(report, texts)
+    regions = [drawings.of_region(name, region) for name, region in list(report.masks.items())[:_MAX_REGIONS]]
+    heats = []
+    for name, task in list(report.content.tasks.items())[:_MAX_TASKS]:
+        if task.why and task.why.heatmaps:
+            heats.append(drawings.of_heatmap(name, report.heatmaps[task.why.heatmaps[0].file]))
+    return tuple(part for part in (*regions, *heats) if part is not None)
+
+
+class _Drawings:
+    """Draws slices of one report; the grey scale of a volume is worked out once."""
+
+    def __init__(self, report: CaseReport, texts: Texts) -> None:
+        self._report = report
+        self._texts = texts
+        self._scales = {
+            role: grey_scale(volume.voxels[0], is_hounsfield=volume.unit == "HU")
+            for role, volume in report.volumes.items()
+        }
+        self._masks = {
+            role: [_mask_on_volume(region, volume) for region in report.masks.values()]
+            for role, volume in report.volumes.items()
+        }
+
+    def of_region(self, name: str, region: Region) -> KeySlice | None:
+        volume = self._report.volumes.get(region.role)
+        if volume is None or region.mask.shape != volume.shape:
+            return None
+        plane = acquisition_plane(volume.spacing_mm, volume.shape)
+        others = tuple(axis for axis in range(3) if axis != AXES[plane])
+        index = int(np.argmax((region.mask > 0).sum(axis=others)))
+        title = self._report.content.regions[name].title
+        place = self._place(region.role, volume, plane, index)
+        caption = self._texts("pictures.region", title=title, **place)
+        alt = self._texts("pictures.alt_region", title=title, **place)
+        return self._draw("region", region.role, plane, index, caption=caption, alt=alt, heat=None)
+
+    def of_heatmap(self, task_name: str, part: VolumeAttribution) -> KeySlice | None:
+        volume = self._report.volumes.get(part.role)
+        if volume is None or part.values.shape != volume.shape:
+            return None
+        plane = acquisition_plane(volume.spacing_mm, volume.shape)
+        index = part.peak_index[AXES[plane]]
+        task = self._report.content.tasks[task_name]
+        place = self._place(part.role, volume, plane, index)
+        target = title_of(task, part.target)
+        caption = self._texts("pictures.heat", task=task.title, target=target, method=part.method, **place)
+        alt = self._texts("pictures.alt_heat", task=task.title, **place)
+        return self._draw("heat", part.role, plane, index, caption=caption, alt=alt, heat=part.values)
+
+    def _place(self, role: str, volume: Volume, plane: str, index: int) -> dict[str, object]:
+        named = self._texts(f"viewer.{plane}")
+        return {"role": role, "plane": named, "slice": index + 1, "count": volume.shape[AXES[plane]]}
+
+    def _draw(
+        self, kind: str, role: str, plane: str, index: int, *, caption: str, alt: str, heat: np.ndarray | None
+    ) -> KeySlice:
+        volume, scale = self._report.volumes[role], self._scales[role]
+        grey = scale.grey_table()[scale.encode(take_plane(volume.voxels[0], plane, index))]
+        edges = EDGES[plane] if source_has_orientation(volume) else None
+        size_mm = pixel_mm(volume.spacing_mm, plane)
+        plain = SlicePicture(grey=grey, pixel_mm=size_mm, edges=edges)
+        overlay = SlicePicture(
+            grey=grey,
+            pixel_mm=size_mm,
+            edges=edges,
+            heat=None if heat is None else take_plane(heat, plane, index),
+            masks=tuple(take_plane(mask, plane, index) for mask in self._masks[role]),
+        )
+        place = self._place(role, volume, plane, index)
+        return KeySlice(
+            kind=kind,
+            caption=caption,
+            alt=alt,
+            alt_plain=self._texts("pictures.plain", **place),
+            plain=_data_uri(plain),
+            overlay=_data_uri(overlay),
+        )
+
+
+def _mask_on_volume(region: Region, volume: Volume) -> np.ndarray:
+    grid = DisplayGrid(shape=volume.shape, affine_ras=volume.affine_ras, factors=(1, 1, 1))
+    return mask_on_grid(region.mask, region.affine_ras, grid)
+
+
+def _data_uri(picture: SlicePicture) -> str:
+    content = jpeg_bytes(render_slice(picture, height=_PICTURE_PX))
+    return f"data:image/jpeg;base64,{base64.b64encode(content).decode('ascii')}"

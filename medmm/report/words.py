@@ -1,0 +1,203 @@
+"""The draft findings and impression: fixed templates over the document's values, each sentence with its sources.
+
+Sources are JSON pointers (RFC 6901) into the same document, so that every statement can be traced to a value.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from medmm.report.document import CaseDocument, DraftPart, HeatmapPart, StatementPart, TaskPart
+from medmm.report.texts import Texts
+
+Certainty = Literal["very_likely", "likely", "leaning", "uncertain", "abstained"]
+# Probability from which a word applies; the legend in the texts repeats these numbers.
+_CERTAINTY_FROM: tuple[tuple[float, Certainty], ...] = ((0.95, "very_likely"), (0.80, "likely"), (0.60, "leaning"))
+CLOSE_CALL = 0.10
+MULTILABEL_THRESHOLD = 0.5
+_NAMES_SHOWN = 12
+
+
+def certainty(task: TaskPart) -> Certainty:
+    """The word for how sure an answer is."""
+    if task.abstained:
+        return "abstained"
+    return next((word for limit, word in _CERTAINTY_FROM if task.confidence >= limit), "uncertain")
+
+
+def answer_titles(task: TaskPart, texts: Texts) -> str:
+    """The answer for people: the predicted class, or every class above one half where several can be true."""
+    if task.kind != "multilabel":
+        return title_of(task, task.prediction)
+    names = [label.title for label in task.classes if label.probability >= MULTILABEL_THRESHOLD]
+    return ", ".join(names) or texts("summary.none_above")
+
+
+def title_of(task: TaskPart, name: str) -> str:
+    """A class's title, or the name itself where the class is not of this task (a target such as `late death`)."""
+    return next((label.title for label in task.classes if label.name == name), name)
+
+
+def runner_up(task: TaskPart) -> tuple[str, float] | None:
+    """Title and probability of the second class where it is close to the first, for exclusive answers."""
+    if task.kind not in ("exclusive", "ordinal", "ranking") or len(task.classes) < 2:
+        return None
+    first, second = sorted(task.classes, key=lambda label: -label.probability)[:2]
+    return (second.title, second.probability) if first.probability - second.probability < CLOSE_CALL else None
+
+
+def percent(fraction: float) -> str:
+    """A coverage as people say it: 0.9 is 90%."""
+    return f"{fraction * 100:.4g}%"
+
+
+def pointer(*keys: str | int) -> str:
+    """A JSON pointer; `~` and `/` in keys are escaped as the RFC says."""
+    return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in keys)
+
+
+def write_draft(document: CaseDocument, texts: Texts, masks_at_peak: dict[str, str | None]) -> DraftPart:
+    """The draft in the language of `texts`.
+
+    Args:
+        document: The case; its own draft is not read.
+        texts: Where the sentences come from.
+        masks_at_peak: For the file of a heatmap, the title of the region that holds its peak, or None.
+    """
+    return DraftPart(
+        language=texts.language,
+        findings=tuple(_findings(document, texts, masks_at_peak)),
+        impression=tuple(_impression(document, texts)),
+    )
+
+
+def _findings(document: CaseDocument, texts: Texts, masks_at_peak: dict[str, str | None]) -> Iterator[StatementPart]:
+    yield _series(document, texts)
+    counts = {part.role: part.shape_voxels[2] for part in document.series}
+    for name, region in document.regions.items():
+        if region.is_found and region.first_slice is not None and region.last_slice is not None:
+            text = texts(
+                "draft.region_found",
+                title=region.title,
+                ml=f"{region.volume_ml:.3g}",
+                role=region.role,
+                first=region.first_slice + 1,
+                last=region.last_slice + 1,
+                count=counts.get(region.role, "?"),
+                largest=(region.largest_slice or 0) + 1,
+                peak=f"{region.peak_probability:.2f}",
+            )
+        else:
+            text = texts("draft.region_missing", title=region.title, peak=f"{region.peak_probability:.2f}")
+        yield StatementPart(text=text, sources=(pointer("regions", name),))
+    for name, task in document.tasks.items():
+        if task.why and task.why.heatmaps:  # the first has the highest peak; the others stay in the viewer
+            text = _heatmap(task, task.why.heatmaps[0], document, texts, masks_at_peak)
+            yield StatementPart(text=text, sources=(pointer("tasks", name, "why", "heatmaps", 0, "peak_index"),))
+    yield from _mentions(document, texts)
+    fields = {part.name: part.value for task in document.tasks.values() if task.why for part in task.why.fields}
+    if fields:
+        first = next(name for name, task in document.tasks.items() if task.why and task.why.fields)
+        text = texts("draft.record", fields="; ".join(f"{name} {value}" for name, value in fields.items()))
+        yield StatementPart(text=text, sources=(pointer("tasks", first, "why", "fields"),))
+
+
+def _series(document: CaseDocument, texts: Texts) -> StatementPart:
+    items = []
+    for part in document.series:
+        (i, j, k), (x, y, z) = part.shape_voxels, (f"{edge:.2g}" for edge in part.spacing_mm)
+        items.append(texts("draft.series_item", role=part.role, i=i, j=j, k=k, x=x, y=y, z=z))
+    text = texts("draft.series", series="; ".join(items)) if items else texts("draft.no_series")
+    return StatementPart(text=text, sources=("/series",))
+
+
+def _heatmap(
+    task: TaskPart, heatmap: HeatmapPart, document: CaseDocument, texts: Texts, masks_at_peak: dict[str, str | None]
+) -> str:
+    region = masks_at_peak.get(heatmap.file)
+    is_marked = any(part.is_found for part in document.regions.values())
+    key = "inside" if region else "outside" if is_marked else "alone"
+    values = {"task": task.title, "slice": heatmap.peak_index[2] + 1, "role": heatmap.role, "region": region}
+    return texts(f"draft.heatmap_{key}", **values)
+
+
+def _mentions(document: CaseDocument, texts: Texts) -> Iterator[StatementPart]:
+    for status in ("present", "uncertain", "absent"):
+        found: dict[str, int] = {}
+        for number, mention in enumerate(document.mentions):
+            if mention.status == status and mention.experiencer in ("patient", ""):
+                found.setdefault(mention.name, number)
+        names = list(found)[:_NAMES_SHOWN]
+        if names:
+            sources = tuple(pointer("mentions", found[name]) for name in names)
+            yield StatementPart(text=texts(f"draft.mentions_{status}", names=", ".join(names)), sources=sources)
+    if not document.present.get("text", document.report_text is not None):
+        yield StatementPart(text=texts("draft.no_report"), sources=("/present",))
+
+
+def _impression(document: CaseDocument, texts: Texts) -> Iterator[StatementPart]:
+    outside = document.out_of_distribution
+    if outside is not None and outside.is_flagged:
+        text = texts("draft.ood", score=f"{outside.score:.3g}", threshold=f"{outside.threshold:.3g}")
+        yield StatementPart(text=text, sources=("/out_of_distribution",))
+    for name, task in document.tasks.items():
+        yield from _answer(name, task, texts)
+        if task.why:
+            yield from _reasons(name, task, texts)
+    yield StatementPart(text=texts("draft.research"), sources=("/disclaimer",))
+
+
+def _answer(name: str, task: TaskPart, texts: Texts) -> Iterator[StatementPart]:
+    answer, value = answer_titles(task, texts), f"{task.confidence:.2f}"
+    at = pointer("tasks", name)
+    if task.abstained:
+        yield StatementPart(
+            text=texts("draft.abstained", title=task.title, reason=task.abstain_reason).strip(),
+            sources=(f"{at}/abstained", f"{at}/abstain_reason"),
+        )
+        text = texts("draft.abstained_leading", title=task.title, answer=answer, value=value)
+    else:
+        word = texts(f"certainty.{certainty(task)}")
+        text = texts("draft.answer", title=task.title, answer=answer, certainty=word, value=value)
+    yield StatementPart(text=text, sources=(f"{at}/prediction", f"{at}/confidence"))
+    if len(task.prediction_set) > 1:
+        answers = ", ".join(title_of(task, label) for label in task.prediction_set)
+        text = texts("draft.set", title=task.title, coverage=percent(task.coverage), answers=answers)
+        yield StatementPart(text=text, sources=(f"{at}/prediction_set", f"{at}/coverage"))
+    if close := runner_up(task):
+        text = texts("draft.close", title=task.title, second=close[0], value=f"{close[1]:.2f}")
+        yield StatementPart(text=text, sources=(f"{at}/classes",))
+
+
+def _reasons(name: str, task: TaskPart, texts: Texts) -> Iterator[StatementPart]:
+    why, at = task.why, pointer("tasks", name, "why")
+    if why is None:
+        return
+    strongest = max(why.modalities, key=lambda part: part.share, default=None)
+    if strongest is not None and strongest.share > 0:
+        text = texts(
+            "draft.share",
+            title=task.title,
+            modality=texts.known("modality", strongest.modality),
+            share=f"{strongest.share:+.2f}",
+            baseline=f"{why.baseline_probability:.2f}",
+            confidence=f"{task.confidence:.2f}",
+        )
+        yield StatementPart(text=text, sources=(f"{at}/modalities", f"{at}/baseline_probability"))
+    if why.paths:
+        hops = why.paths[0].hops
+        first, last = hops[0], hops[-1]
+        text = texts(
+            "draft.path",
+            start=first.subject_name if first.is_forward else first.object_name,
+            end=last.object_name if last.is_forward else last.subject_name,
+            count=len(hops),
+            sources=", ".join(dict.fromkeys(hop.source for hop in hops)),
+        )
+        yield StatementPart(text=text, sources=(f"{at}/paths/0",))
+    else:
+        text = texts("draft.no_path", answer=title_of(task, why.target), title=task.title)
+        yield StatementPart(text=text, sources=(f"{at}/paths",))
+    for number, check in enumerate(why.checks):
+        if not check.is_passed:
+            text = texts("draft.check_failed", title=task.title, sentence=check.sentence)
+            yield StatementPart(text=text, sources=(f"{at}/checks/{number}",))
