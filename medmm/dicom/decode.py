@@ -77,17 +77,22 @@ def _rle(raw: bytes, pixels: PixelFormat) -> np.ndarray:
 def _jpeg2000(raw: bytes, pixels: PixelFormat) -> np.ndarray:
     from io import BytesIO
 
-    from openjpeg import _openjpeg  # type: ignore[attr-defined]  # a compiled module without stubs
+    import _openjpeg  # the compiled module of pylibjpeg-openjpeg
 
     start = raw.find(b"\xff\x4f\xff\x51", 0, 4096)
     if start < 0:
         raise ValueError("no code stream")
     width, height, left, top = struct.unpack_from(">4L", raw, start + 8)
     _check_size(height - top, width - left, pixels)
-    code, decoded = _openjpeg.decode(BytesIO(raw[start:]), 0, as_array=True)
+    stream = BytesIO(raw[start:])
+    code, decoded = _openjpeg.decode(stream, 0, as_array=True)
     if code != 0:
         raise ValueError("refused")
-    return np.asarray(decoded)
+    meta = _openjpeg.get_parameters(stream, 0)
+    width_bytes = {1: 1, 2: 2}.get(-(-meta["precision"] // 8), 4)
+    values = np.asarray(decoded).view(f"<{'i' if meta['is_signed'] else 'u'}{width_bytes}")
+    channels = meta["samples_per_pixel"]
+    return values.reshape((pixels.rows, pixels.columns) if channels == 1 else (pixels.rows, pixels.columns, channels))
 
 
 def _jpeg_ls(raw: bytes, pixels: PixelFormat) -> np.ndarray:

@@ -7,9 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
+from medmm.dicom.examine import examine_all
 from medmm.dicom.geometry import axes
-from medmm.dicom.header import FileFacts, Identity, examine
+from medmm.dicom.header import FileFacts, Identity
+from medmm.dicom.index import HeaderIndex
 from medmm.dicom.limits import DEFAULT_LIMITS, Limits
 from medmm.dicom.split import Part, split_series
 from medmm.dicom.types import Discovery, Series, Skipped, Slice, Study, TextReport
@@ -19,12 +22,22 @@ from medmm.types import Note
 _HARMLESS = frozenset({"image.color"})  # a coloured picture beside a volume takes nothing away from it
 
 
-def discover(folder: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> Discovery:
+def discover(
+    folder: str | Path,
+    *,
+    workers: int | None = None,
+    index: str | Path | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Discovery:
     """Return the studies under a folder (or of one file), and every file that is not used, with the reason.
 
     Args:
         folder: Searched through all levels; links to folders are followed once. A DICOMDIR stands for its folder.
-        limits: Caps on what a file may claim.
+        workers: Reader processes; None takes one a core. 0 reads in this process, without protection against crashes
+            and hangs: for trusted files only.
+        index: A file that remembers what was found, so that the next run reads only files that are new or changed. It
+            holds identifiers; it is written with mode 0600.
+        limits: Caps on what a file may claim, and on memory and time.
     Raises:
         InputError: io.unreadable when the folder is not there.
     """
@@ -35,7 +48,10 @@ def discover(folder: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> Discover
         paths = walk_files(root)
     else:
         raise InputError("Expected a folder or a file (found neither).", code="io.unreadable")
-    return assemble((path, examine(path, limits)) for path in paths)
+    if index is None:
+        return assemble(examine_all(paths, workers, limits))
+    with HeaderIndex(Path(index), limits) as known:
+        return assemble(known.examine(paths, workers))
 
 
 def walk_files(root: Path) -> Iterator[Path]:
@@ -68,68 +84,120 @@ def walk_files(root: Path) -> Iterator[Path]:
 
 def assemble(facts: Iterable[tuple[Path, FileFacts]]) -> Discovery:
     """Return the studies that a stream of examined files makes up."""
-    slices: dict[tuple[str, str], list[Slice]] = defaultdict(list)
-    identities: dict[tuple[str, str], dict[Identity, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    reports: list[tuple[Identity, TextReport]] = []
-    skipped: list[Skipped] = []
-    defects: list[tuple[Identity, Skipped]] = []
-    listed: list[tuple[Path, tuple[str, ...]]] = []
+    found = _Found()
     for path, fact in facts:
-        if fact.instance is not None and fact.identity is not None:
-            key = (fact.identity.study_uid, fact.identity.series_uid)
-            slices[key] += [Slice(fact.instance, frame) for frame in fact.instance.frames]
-            identities[key][replace(fact.identity, sop_uid="")].append(path)
-        elif fact.report is not None and fact.identity is not None:
-            reports.append((fact.identity, fact.report))
-        elif fact.skipped is not None:
-            skipped.append(fact.skipped)
-            if fact.identity is not None and fact.skipped.code:
-                defects.append((fact.identity, fact.skipped))
-            if fact.referenced:
-                listed.append((path, fact.referenced))
-    skipped += _missing_of_directories(listed)
-    conflicts = _identity_conflicts(identities)
-    for key, reason in conflicts.items():
-        slices.pop(key)
-        skipped += [
-            Skipped(path, reason, "identity.conflict", key[1]) for paths in identities[key].values() for path in paths
-        ]
-    series: list[Series] = []
-    for key, members in slices.items():
+        found.add(path, fact)
+    conflicts = found.identity_conflicts()
+    series: dict[SeriesKey, list[Series]] = {}
+    for key, arrived in found.slices.items():
+        members = sorted(arrived, key=lambda piece: (os.fspath(piece.instance.path), piece.frame.index))
         try:
-            parts = split_series(members)
+            parts, broken = split_series(members), found.broken_files(key)
         except InputError as error:
-            paths = dict.fromkeys(piece.instance.path for piece in members)
-            skipped += [Skipped(path, str(error), error.code, key[1]) for path in paths]
-            continue
-        uids = {piece.instance.sop_uid for piece in members}
-        broken = tuple(
-            defect
-            for identity, defect in defects
-            if (identity.study_uid, identity.series_uid) == key
-            and identity.sop_uid not in uids
-            and defect.code not in _HARMLESS
-        )
-        series += [_series(key, part, len(parts), broken) for part in parts]
-    return Discovery(studies=tuple(_studies(series, identities, reports)), skipped=tuple(skipped))
+            parts = [Part(slices=tuple(members))]
+            broken = (Skipped(members[0].instance.path, str(error), error.code, key.series_uid),)
+        if key in conflicts:
+            broken = (Skipped(members[0].instance.path, conflicts[key], "identity.conflict", key.series_uid),)
+        series[key] = [_series(key, part, len(parts), broken) for part in parts]
+    return Discovery(
+        studies=tuple(_studies(series, found)),
+        skipped=tuple(sorted(found.skipped, key=lambda one: os.fspath(one.path))),
+    )
 
 
-def _series(key: tuple[str, str], part: Part, count: int, defects: tuple[Skipped, ...]) -> Series:
+def _by_path(skipped: list[Skipped]) -> tuple[Skipped, ...]:
+    return tuple(sorted(skipped, key=lambda one: os.fspath(one.path)))
+
+
+class SeriesKey(NamedTuple):
+    """Whose series a file belongs to: two patients never share one, whatever their UIDs say."""
+
+    study_uid: str
+    patient: tuple[str, str]  # issuer, patient ID
+    series_uid: str
+
+
+class _Found:
+    """What the examined files hold so far, by series."""
+
+    def __init__(self) -> None:
+        self.slices: dict[SeriesKey, list[Slice]] = defaultdict(list)
+        self.identities: dict[SeriesKey, Identity] = {}
+        self.birth_dates: dict[tuple[str, str], set[str]] = defaultdict(set)
+        self.reports: list[tuple[SeriesKey, Identity, TextReport]] = []
+        self.skipped: list[Skipped] = []
+        self.defects: dict[SeriesKey, list[tuple[str, Skipped]]] = defaultdict(list)
+
+    def add(self, path: Path, fact: FileFacts) -> None:
+        """Take in one file."""
+        identity = fact.identity
+        if identity is not None:
+            key = SeriesKey(identity.study_uid, (identity.issuer, identity.patient_id), identity.series_uid)
+            if identity.patient_id and identity.birth_date:
+                self.birth_dates[key.patient].add(identity.birth_date)
+            if fact.instance is not None:
+                self.slices[key] += [Slice(fact.instance, frame) for frame in fact.instance.frames]
+                self.identities.setdefault(key, identity)
+            elif fact.report is not None:
+                self.reports.append((key, identity, fact.report))
+            elif fact.skipped is not None and fact.skipped.code and fact.skipped.code not in _HARMLESS:
+                self.defects[key].append((identity.sop_uid, fact.skipped))
+        if fact.skipped is not None:
+            self.skipped.append(_with_missing(path, fact))
+
+    def broken_files(self, key: SeriesKey) -> tuple[Skipped, ...]:
+        """Files of a series that cannot be used and of which there is no intact copy."""
+        if key not in self.defects:
+            return ()
+        intact = {piece.instance.sop_uid for piece in self.slices[key]}
+        return tuple(defect for sop_uid, defect in self.defects[key] if sop_uid not in intact)
+
+    def identity_conflicts(self) -> dict[SeriesKey, str]:
+        """Series that carry several patients, and series of a patient with several birth dates."""
+        patients: dict[str, set[tuple[str, str]]] = defaultdict(set)
+        for key in self.slices:
+            patients[key.series_uid].add(key.patient)
+        found = {}
+        for key in self.slices:
+            if len(self.birth_dates[key.patient]) > 1:
+                found[key] = "Expected one (0010,0030) Patient's Birth Date for a patient (got several)."
+            if len(patients[key.series_uid]) > 1:
+                found[key] = "Expected one (0010,0020) Patient ID in a series (got several)."
+        return found
+
+
+def _with_missing(path: Path, fact: FileFacts) -> Skipped:
+    """A DICOMDIR says how many of its files are not there. Its names are looked up, never followed outwards."""
+    assert fact.skipped is not None
+    names = [name for name in fact.referenced if ".." not in name.split("/") and not name.startswith("/")]
+    absent = 0
+    for name in names:
+        target = path.parent / name
+        absent += not (os.path.lexists(target) or os.path.lexists(target.with_name(target.name.lower())))
+    if not absent:
+        return fact.skipped
+    return replace(
+        fact.skipped, reason=f"{fact.skipped.reason}; {absent} of the {len(names)} files it lists are not there"
+    )
+
+
+def _series(key: SeriesKey, part: Part, count: int, defects: tuple[Skipped, ...]) -> Series:
     ordered = part.slices
     if ordered[0].frame.position and ordered[0].frame.orientation:
         normal = axes(ordered[0].frame.orientation)[2]
-        ordered = tuple(
-            sorted(ordered, key=lambda piece: (float(normal @ piece.frame.position), piece.instance.sop_uid))
-        )
+        placed = [one for one in ordered if one.frame.position]
+        others = [one for one in ordered if not one.frame.position]
+        placed.sort(key=lambda one: (float(normal @ one.frame.position), one.instance.sop_uid))
+        ordered = (*placed, *others)
     header = ordered[0].instance.header
     notes = list(part.notes)
     if count > 1:
         notes.append(Note("series.multi_volume", f"The series holds {count} volumes; this is {part.key}."))
     if defects:
-        notes.append(Note(defects[0].code, f"{len(defects)} files of the series cannot be used."))
+        notes.append(Note(defects[0].code, f"The series cannot be used: {defects[0].reason}"))
     return Series(
-        series_uid=key[1],
-        study_uid=key[0],
+        series_uid=key.series_uid,
+        study_uid=key.study_uid,
         modality=header.modality,
         description=header.description,
         header=header,
@@ -141,79 +209,35 @@ def _series(key: tuple[str, str], part: Part, count: int, defects: tuple[Skipped
     )
 
 
-def _studies(
-    series: list[Series],
-    identities: dict[tuple[str, str], dict[Identity, list[Path]]],
-    reports: list[tuple[Identity, TextReport]],
-) -> list[Study]:
-    """Group by study UID and patient ID, so that two patients never share a study."""
-    who: dict[tuple[str, str], Identity] = {}
-    images: dict[tuple[str, str], list[Series]] = defaultdict(list)
-    texts: dict[tuple[str, str], list[TextReport]] = defaultdict(list)
-    for item in series:
-        identity = next(iter(identities[item.study_uid, item.series_uid]))
-        key = (identity.study_uid, identity.patient_id)
-        who.setdefault(key, identity)
-        images[key].append(item)
-    for identity, report in reports:
-        key = (identity.study_uid, identity.patient_id)
-        who.setdefault(key, identity)
-        texts[key].append(report)
-    studies = []
-    for key in sorted(who):
-        identity = who[key]
-        age, sex, notes = _age_and_sex(identity)
-        ordered = sorted(images[key], key=lambda one: (one.header.series_number or 0, one.series_uid))
-        studies.append(
-            Study(
-                study_uid=identity.study_uid,
-                patient_id=identity.patient_id,
-                patient_name=identity.patient_name,
-                birth_date=identity.birth_date,
-                study_date=identity.study_date,
-                description=identity.study_description,
-                age_years=age,
-                sex=sex,
-                series=tuple(ordered),
-                reports=tuple(sorted(texts[key], key=lambda one: (one.is_final, one.content_date), reverse=True)),
-                notes=notes,
-            )
-        )
-    return studies
+def _studies(series: dict[SeriesKey, list[Series]], found: _Found) -> list[Study]:
+    """Group by study UID and patient, so that two patients never share a study."""
+    who: dict[tuple[str, tuple[str, str]], Identity] = {}
+    images: dict[tuple[str, tuple[str, str]], list[Series]] = defaultdict(list)
+    texts: dict[tuple[str, tuple[str, str]], list[TextReport]] = defaultdict(list)
+    for key, volumes in series.items():
+        who.setdefault(key[:2], found.identities[key])
+        images[key[:2]] += volumes
+    for key, identity, report in found.reports:
+        who.setdefault(key[:2], identity)
+        texts[key[:2]].append(report)
+    return [_study(identity, images[key], texts[key]) for key, identity in sorted(who.items())]
 
 
-def _identity_conflicts(identities: dict[tuple[str, str], dict[Identity, list[Path]]]) -> dict[tuple[str, str], str]:
-    """Series whose files disagree on the patient, and patients with one ID and two birth dates."""
-    found: dict[tuple[str, str], str] = {}
-    birth_dates: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for key, group in identities.items():
-        if len({(identity.issuer, identity.patient_id) for identity in group}) > 1:
-            found[key] = "Expected one (0010,0020) Patient ID in a series (got several)."
-        for identity in group:
-            if identity.patient_id and identity.birth_date:
-                birth_dates[identity.issuer, identity.patient_id].add(identity.birth_date)
-    by_series: dict[str, set[str]] = defaultdict(set)
-    for key, group in identities.items():
-        by_series[key[1]] |= {identity.patient_id for identity in group}
-        if any(len(birth_dates[identity.issuer, identity.patient_id]) > 1 for identity in group):
-            found.setdefault(key, "Expected one (0010,0030) Patient's Birth Date for a patient (got several).")
-    for key in identities:
-        if len(by_series[key[1]]) > 1:
-            found.setdefault(key, "Expected one (0010,0020) Patient ID in a series (got several).")
-    return found
-
-
-def _missing_of_directories(listed: list[tuple[Path, tuple[str, ...]]]) -> list[Skipped]:
-    """Files that a DICOMDIR lists and that are not there. Its names are compared, never followed outwards."""
-    found = []
-    for directory, names in listed:
-        for name in names:
-            if ".." in name.split("/") or name.startswith("/"):
-                continue
-            target = directory.parent / name
-            if not (target.exists() or target.with_name(target.name.lower()).exists()):
-                found.append(Skipped(target, "listed in a DICOMDIR, but not there", "io.unreadable"))
-    return found
+def _study(identity: Identity, series: list[Series], reports: list[TextReport]) -> Study:
+    age, sex, notes = _age_and_sex(identity)
+    return Study(
+        study_uid=identity.study_uid,
+        patient_id=identity.patient_id,
+        patient_name=identity.patient_name,
+        birth_date=identity.birth_date,
+        study_date=identity.study_date,
+        description=identity.study_description,
+        age_years=age,
+        sex=sex,
+        series=tuple(sorted(series, key=lambda one: (one.header.series_number or 0, one.series_uid))),
+        reports=tuple(sorted(reports, key=lambda one: (one.is_final, one.content_date, one.sop_uid), reverse=True)),
+        notes=notes,
+    )
 
 
 def _age_and_sex(identity: Identity) -> tuple[float | None, str | None, tuple[Note, ...]]:

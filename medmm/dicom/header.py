@@ -10,12 +10,14 @@ from medmm.dicom.frames import read_frames
 from medmm.dicom.limits import Limits
 from medmm.dicom.parse import UNDEFINED
 from medmm.dicom.pixel_format import check_pixel_length, read_modality_lut, read_pixel_format
-from medmm.dicom.source import NotDicomError, OpenedFile, read_header
+from medmm.dicom.source import BrokenHeaderError, NotDicomError, OpenedFile, read_header
 from medmm.dicom.types import Instance, Skipped, TextReport
 from medmm.errors import InputError
 from medmm.types import Note
 
 _VOLUME_MODALITIES = frozenset({"CT", "MR", "PT"})
+_LOCALIZERS = frozenset({"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW", "REF_SURVIEW", "SCANOGRAM", "SURVEY"})
+_PAGES = frozenset({"DOSE_INFO", "DOSE", "SCREEN SAVE", "SCREENSAVE", "SCREEN_SAVE", "PROTOCOL"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +61,12 @@ def examine(path: Path, limits: Limits) -> FileFacts:
         return _examine_object(path, opened, identity, limits)
     except NotDicomError as error:
         return FileFacts(skipped=Skipped(path, str(error)))
+    except BrokenHeaderError as error:
+        identity = _read_identity(error.dataset)
+        return FileFacts(identity=identity, skipped=Skipped(path, str(error), error.code, identity.series_uid))
     except InputError as error:
-        code = "" if error.code == "io.unreadable" else error.code
         uid = identity.series_uid if identity else ""
-        return FileFacts(identity=identity, skipped=Skipped(path, str(error), code or "io.unreadable", uid))
+        return FileFacts(identity=identity, skipped=Skipped(path, str(error), error.code, uid))
 
 
 def _examine_object(path: Path, opened: OpenedFile, identity: Identity, limits: Limits) -> FileFacts:
@@ -89,13 +93,23 @@ def _why_not_a_volume(dataset: DataSet, sop_class: str, *, has_pixels: bool) -> 
     """Say why an object is no image of a volume; '' when it is one."""
     modality = dataset.text(tags.MODALITY).upper()
     if sop_class in syntaxes.CAPTURE_CLASSES:
-        return "" if modality in _VOLUME_MODALITIES else f"secondary capture, modality {_safe(modality)}"
+        if modality not in _VOLUME_MODALITIES:
+            return f"secondary capture, modality {_safe(modality)}"
+        return _why_not_a_slice(dataset, modality)
     if sop_class and sop_class not in syntaxes.VOLUME_CLASSES:
         return f"{_class_name(sop_class)}, not a CT, MR or PET image"
     if not sop_class and modality not in _VOLUME_MODALITIES:
         return f"no SOP class, modality {_safe(modality)}" if has_pixels or modality else "DICOM without an image"
-    if "LOCALIZER" in (value.upper() for value in dataset.texts(tags.IMAGE_TYPE)):
+    return _why_not_a_slice(dataset, modality)
+
+
+def _why_not_a_slice(dataset: DataSet, modality: str) -> str:
+    """Say which picture beside a volume an image is, by (0008,0008) Image Type; '' when none."""
+    kinds = {value.upper() for value in dataset.texts(tags.IMAGE_TYPE)}
+    if kinds & _LOCALIZERS:
         return f"localizer ({_safe(modality)})"
+    if kinds & _PAGES:
+        return f"dose or screen page ({_safe(modality)})"
     return ""
 
 

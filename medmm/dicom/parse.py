@@ -54,13 +54,16 @@ class _Level:
     explicit: bool
 
 
-def walk(buffer: bytes, start: int, size: int, *, explicit: bool, big_endian: bool, limits: Limits) -> Walk:
-    """Return the attributes of the data set that starts at byte `start`, up to its pixels.
+def walk(
+    buffer: bytes, start: int, size: int, result: Walk, *, explicit: bool, big_endian: bool, limits: Limits
+) -> None:
+    """Collect the attributes of the data set that starts at byte `start`, up to its pixels.
 
     Args:
         buffer: The file's first bytes (or all of them).
         start: Where the data set begins.
         size: Bytes in the whole file; lengths are checked against it.
+        result: Filled in place, so that what came before a failure is known.
         explicit: Whether VRs are written out.
         big_endian: Byte order of tags, lengths and binary values.
         limits: Caps on depth and element count.
@@ -68,23 +71,25 @@ def walk(buffer: bytes, start: int, size: int, *, explicit: bool, big_endian: bo
         NeedMoreBytesError: `buffer` ends before the header does.
         InputError: dicom.truncated, dicom.malformed, dicom.nesting.
     """
-    return _Walker(buffer, size, explicit, big_endian, limits).run(start)
+    _Walker(buffer, size, result, explicit, big_endian, limits).run(start)
 
 
 class _Walker:
     """Iterative, so that depth costs no Python stack. One instance walks one data set."""
 
-    def __init__(self, buffer: bytes, size: int, explicit: bool, big_endian: bool, limits: Limits) -> None:
+    def __init__(
+        self, buffer: bytes, size: int, result: Walk, explicit: bool, big_endian: bool, limits: Limits
+    ) -> None:
         self.buffer, self.size, self.limits = buffer, size, limits
         order = ">" if big_endian else "<"
         self.tag_struct = struct.Struct(order + "HH")
         self.u16 = struct.Struct(order + "H")
         self.u32 = struct.Struct(order + "L")
-        self.result = Walk()
+        self.result = result
         self.levels = [_Level(size, self.result.elements, None, explicit)]
         self.count = 0
 
-    def run(self, start: int) -> Walk:
+    def run(self, start: int) -> None:
         position, levels = start, self.levels
         while True:
             level = levels[-1]
@@ -92,14 +97,14 @@ class _Walker:
                 if position > level.end:
                     raise _malformed("an attribute reaches past the sequence that holds it")
                 if len(levels) == 1:
-                    return self.result
+                    return
                 levels.pop()
                 continue
             if position >= self.size:
                 raise self._unclosed()
             position = self._item(level, position) if level.items is not None else self._element(level, position)
             if position < 0:
-                return self.result
+                return
 
     def _need(self, stop: int) -> None:
         if stop > self.size:

@@ -18,6 +18,14 @@ _META_LIMIT = 2**20
 _PROGRAM_MAGIC = (b"MZ", b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xfe\xed\xfa", b"#!")
 
 
+class BrokenHeaderError(InputError):
+    """The data set cannot be walked to its end; `dataset` holds what came before."""
+
+    def __init__(self, cause: InputError, dataset: DataSet) -> None:
+        super().__init__(cause.message, code=cause.code, remedy=cause.remedy)
+        self.dataset = dataset
+
+
 class NotDicomError(Exception):
     """The file is no DICOM file; the message says what it looks like."""
 
@@ -119,13 +127,17 @@ class _Reader:
     ) -> tuple[Walk, bytes]:
         wanted = len(buffer)
         while True:
+            result = Walk()
             try:
-                return walk(
-                    buffer, start, size, explicit=is_explicit, big_endian=is_big_endian, limits=self.limits
-                ), buffer
+                walk(buffer, start, size, result, explicit=is_explicit, big_endian=is_big_endian, limits=self.limits)
             except NeedMoreBytesError:
                 if is_whole or wanted >= size:
                     raise _truncated() from None
+            except InputError as error:
+                dataset = DataSet(buffer, result.elements, is_big_endian=is_big_endian)
+                raise BrokenHeaderError(error, dataset) from None
+            else:
+                return result, buffer
             if wanted >= self.limits.header_bytes:
                 raise InputError(
                     f"Expected a header of at most {self.limits.header_bytes} bytes (got a longer one).",
@@ -155,8 +167,9 @@ class _Reader:
             if self.size < 140:
                 raise InputError("Expected a data set after the preamble (got none).", code="dicom.empty")
             return 132, _guess_encoding(head, 132), ""
-        meta = walk(head[:stop], 132, stop, explicit=True, big_endian=False, limits=self.limits).elements
-        group = DataSet(head, meta, is_big_endian=False)
+        meta = Walk()
+        walk(head[:stop], 132, stop, meta, explicit=True, big_endian=False, limits=self.limits)
+        group = DataSet(head, meta.elements, is_big_endian=False)
         syntax = group.text(tags.TRANSFER_SYNTAX_UID)
         if not syntax:
             raise InputError(

@@ -1,0 +1,60 @@
+"""Headers of many files, read by workers in parallel and handed on in the order of the paths."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import count, islice
+from pathlib import Path
+
+from medmm.dicom.filling import death_error
+from medmm.dicom.header import FileFacts, examine
+from medmm.dicom.limits import Limits
+from medmm.dicom.types import Skipped
+
+_BATCH = 64
+
+
+def examine_all(paths: Iterable[Path], workers: int | None, limits: Limits) -> Iterator[tuple[Path, FileFacts]]:
+    """Yield every path with what its file is, in order. A file that ends a worker is refused; the rest go on."""
+    if workers == 0:
+        yield from ((path, examine(path, limits)) for path in paths)
+        return
+    from medmm.dicom import pool
+    from medmm.dicom.codec import Decoder
+
+    sizes: dict[int, int] = {}
+
+    def tasks() -> Iterator[pool.Task]:
+        source = iter(paths)
+        for number in count():
+            batch = [os.fspath(path) for path in islice(source, _BATCH)]
+            if not batch:
+                return
+            sizes[number] = len(batch)
+            yield pool.Task({"do": "examine"}, batch, "paths", tag=number)
+
+    done: dict[int, list[tuple[Path, FileFacts]]] = defaultdict(list)
+    streams: dict[int, Decoder] = {}
+    turn = 0
+    for reply in pool.run(tasks(), workers or os.cpu_count() or 1, limits):
+        number, path = reply.task.tag, Path(reply.item)
+        if reply.death:
+            streams.pop(number, None)  # what is left of the batch comes as a new stream
+            fact = FileFacts(skipped=_death(path, reply.death, limits))
+        else:
+            fact = streams.setdefault(number, Decoder()).facts(reply.value)
+        done[number].append((path, fact))
+        while len(done.get(turn, ())) == sizes.get(turn, -1):
+            yield from done.pop(turn)
+            streams.pop(turn, None)
+            turn += 1
+
+
+def _death(path: Path, death: str, limits: Limits) -> Skipped:
+    """The refusal of a file that ended its worker while its header was read."""
+    error = death_error(death, limits)
+    if error.code == "decode.failed":
+        return Skipped(
+            path, "Expected a header that can be read (the reader's process died over it).", "dicom.malformed"
+        )
+    return Skipped(path, str(error), error.code)
