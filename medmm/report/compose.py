@@ -58,7 +58,7 @@ def compose_document(explanation: Explanation) -> doc.CaseDocument:
         ),
         notes=_notes(explanation),
         model_card={key: str(value) for key, value in explanation.model_card.items()},
-        draft=doc.DraftPart(language="", findings=(), impression=()),
+        draft=doc.DraftPart(language="", findings=(), impression=(), basis=()),
         report_text=case.report.text if case.report else None,
         provenance=_provenance(case, diagnosis.model),
     )

@@ -46,7 +46,7 @@ class CaseReport:
     masks: Mapping[str, Region] = field(default_factory=dict)
 
     def with_run(
-        self, *, config_sha256: str, seed: int, started_utc: str, finished_utc: str | None = None
+        self, *, config_sha256: str, seed: int, started_utc: str | None = None, finished_utc: str | None = None
     ) -> "CaseReport":
         """The same report, its provenance naming the batch run that made it."""
         run = {

@@ -5,8 +5,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from medmm.results import TaskKind
 
@@ -16,6 +17,14 @@ SCHEMA_PATH = Path(__file__).with_name("case.schema.json")
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_unicode(cls, values: Any) -> Any:
+        """Lone surrogates (half a character of a badly decoded file) have no UTF-8 form; they become `?`."""
+        if isinstance(values, dict):
+            return {_unicode(key): _unicode(value) for key, value in values.items()}
+        return values
 
 
 class ClassProbability(_Part):
@@ -211,8 +220,9 @@ class DraftPart(_Part):
     """The draft findings and impression, composed from the values in this document by fixed templates."""
 
     language: str
-    findings: tuple[StatementPart, ...]
-    impression: tuple[StatementPart, ...]
+    findings: tuple[StatementPart, ...] = Field(description="What was read, marked and mentioned")
+    impression: tuple[StatementPart, ...] = Field(description="One statement per task")
+    basis: tuple[StatementPart, ...] = Field(description="What the answers rest on, and what did not pass its tests")
 
 
 class ProvenancePart(_Part):
@@ -252,6 +262,14 @@ class CaseDocument(_Part):
     draft: DraftPart
     report_text: str | None = Field(description="Only where asked for (--include-report-text)")
     provenance: ProvenancePart
+
+
+def _unicode(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", errors="replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_unicode(key): _unicode(part) for key, part in value.items()}
+    return value
 
 
 def schema_json() -> str:

@@ -66,7 +66,7 @@ def _series(role: str, volume: Volume, channel: int, grid: DisplayGrid) -> dict[
     ratio = max(volume.spacing_mm) / min(volume.spacing_mm)
     is_stack = min(volume.shape) > 1
     return {
-        "label": f"{role} ({volume.modality})" if count == 1 else f"{role} ({volume.modality}, {channel + 1}/{count})",
+        "label": [volume.modality] if count == 1 else [volume.modality, f"{channel + 1}/{count}"],
         "role": role,
         "dims": list(grid.display_shape),
         "source": list(volume.shape),
@@ -134,5 +134,5 @@ def _data_uri(picture: Image.Image, kind: str) -> str:
     if kind == "JPEG":
         picture.save(stream, format="JPEG", quality=_ATLAS_JPEG_QUALITY)
     else:
-        picture.save(stream, format="PNG", compress_level=6)
+        picture.save(stream, format="PNG", compress_level=4)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"

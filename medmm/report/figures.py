@@ -63,7 +63,7 @@ def grey_scale(voxels: np.ndarray, *, is_hounsfield: bool) -> GreyScale:
         high = low + 1.0
     # Background is most of a head volume; a window over the lit voxels shows the tissue.
     lit = sample[sample > low + 0.05 * (high - low)]
-    top = float(np.percentile(lit, 99.0)) if lit.size else high
+    top = float(np.percentile(lit, 97.0)) if lit.size else high
     return GreyScale(codes=(0.0, 255.0), values=(low, high), low=low, high=max(top, low + 0.1 * (high - low)))
 
 
@@ -131,7 +131,7 @@ def render_slice(picture: SlicePicture, *, height: int = 360, opacity: float = 0
 def jpeg_bytes(picture: Image.Image) -> bytes:
     """The picture as JPEG without colour subsampling (outlines stay sharp)."""
     stream = io.BytesIO()
-    picture.save(stream, format="JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True)
+    picture.save(stream, format="JPEG", quality=_JPEG_QUALITY, subsampling=0)
     return stream.getvalue()
 
 

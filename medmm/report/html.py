@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 from medmm.report.colours import OUTLINES, colour_table
 from medmm.report.content import CaseReport
-from medmm.report.document import CaseDocument, TaskPart, WordPart
+from medmm.report.document import CaseDocument, StatementPart, TaskPart, WordPart
 from medmm.report.embed import MAX_PLANE_RATIO, viewer_data
 from medmm.report.figures import HEATMAP_FLOOR
 from medmm.report.pages import json_island, render_page
 from medmm.report.pictures import key_slices
 from medmm.report.svg import bar_width, draw_path, signed_bar
 from medmm.report.texts import Texts, load_texts
-from medmm.report.words import answer_titles, certainty, percent, runner_up, title_of
+from medmm.report.words import answer_titles, certainty, percent, pointer, runner_up, title_of
 
 _ROWS_SHOWN = 12
 _MENTIONS_SHOWN = 40
@@ -31,6 +31,7 @@ def render_case(report: CaseReport, *, lang: str = "en", include_report_text: bo
         scripts=("viewer.js",),
         t=texts,
         d=document,
+        draft=_draft(document, texts),
         pictures=pictures,
         tasks=[_task_view(number, name, task, texts) for number, (name, task) in enumerate(document.tasks.items())],
         regions=_region_sentences(document, texts),
@@ -127,6 +128,37 @@ def _words_sentence(task: TaskPart, texts: Texts) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _DraftLine:
+    """A statement of the draft and the section of the page that shows its values."""
+
+    text: str
+    anchor: str
+    place: str
+    sources: str
+
+
+def _draft(document: CaseDocument, texts: Texts) -> list[tuple[str, list[_DraftLine]]]:
+    draft = document.draft
+    parts = {"findings": draft.findings, "impression": draft.impression, "basis": draft.basis}
+    return [
+        (texts(f"section.{name}"), [_draft_line(statement, document, texts) for statement in statements])
+        for name, statements in parts.items()
+    ]
+
+
+def _draft_line(statement: StatementPart, document: CaseDocument, texts: Texts) -> _DraftLine:
+    anchor, place = "summary", texts("section.summary")
+    first = statement.sources[0]
+    for number, (name, task) in enumerate(document.tasks.items()):
+        if f"{first}/".startswith(f"{pointer('tasks', name)}/"):
+            anchor, place = f"why-{number + 1}", texts("section.why", task=task.title)
+    for start, target, key in (("/series", "viewer-section", "viewer"), ("/mentions", "report", "report")):
+        if first.startswith(start):
+            anchor, place = target, texts(f"section.{key}")
+    return _DraftLine(text=statement.text, anchor=anchor, place=place, sources=", ".join(statement.sources))
+
+
 def _region_sentences(document: CaseDocument, texts: Texts) -> list[str]:
     counts = {part.role: part.shape_voxels[2] for part in document.series}
     sentences = []
@@ -137,7 +169,7 @@ def _region_sentences(document: CaseDocument, texts: Texts) -> list[str]:
                 {
                     "title": region.title,
                     "ml": f"{region.volume_ml:.3g}",
-                    "role": region.role,
+                    "role": texts.known("role", region.role),
                     "first": region.first_slice + 1,
                     "last": region.last_slice + 1,
                     "count": counts.get(region.role, "?"),
@@ -156,6 +188,8 @@ def _island(viewer: Mapping[str, Any], document: CaseDocument, texts: Texts) -> 
     }
     roles = [part["role"] for part in viewer["series"]]
     strongest = [task.why.heatmaps[0].role for task in document.tasks.values() if task.why and task.why.heatmaps]
+    for part in viewer["series"]:
+        part["label"] = " · ".join([texts.known("role", part["role"]), *part["label"]])
     return {
         **viewer,
         "first": next((roles.index(role) for role in strongest if role in roles), 0),

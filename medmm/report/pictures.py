@@ -26,6 +26,8 @@ from medmm.types import Volume
 
 _MAX_REGIONS, _MAX_TASKS = 2, 6
 _PICTURE_PX = 360
+# Grey level up to which a pixel counts as background, and the margin kept around the rest (share of the side).
+_DARK, _MARGIN = 25, 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +95,13 @@ class _Drawings:
         return self._draw("heat", part.role, plane, index, caption=caption, alt=alt, heat=part.values)
 
     def _place(self, role: str, volume: Volume, plane: str, index: int) -> dict[str, object]:
-        named = self._texts(f"viewer.{plane}")
-        return {"role": role, "plane": named, "slice": index + 1, "count": volume.shape[AXES[plane]]}
+        named = self._texts(f"plane.{plane}")
+        return {
+            "role": self._texts.known("role", role),
+            "plane": named,
+            "slice": index + 1,
+            "count": volume.shape[AXES[plane]],
+        }
 
     def _draw(
         self, kind: str, role: str, plane: str, index: int, *, caption: str, alt: str, heat: np.ndarray | None
@@ -103,13 +110,15 @@ class _Drawings:
         grey = scale.grey_table()[scale.encode(take_plane(volume.voxels[0], plane, index))]
         edges = EDGES[plane] if source_has_orientation(volume) else None
         size_mm = pixel_mm(volume.spacing_mm, plane)
-        plain = SlicePicture(grey=grey, pixel_mm=size_mm, edges=edges)
+        masks = [take_plane(mask, plane, index) for mask in self._masks[role]]
+        box = lit_box(grey, masks)
+        plain = SlicePicture(grey=grey[box], pixel_mm=size_mm, edges=edges)
         overlay = SlicePicture(
-            grey=grey,
+            grey=grey[box],
             pixel_mm=size_mm,
             edges=edges,
-            heat=None if heat is None else take_plane(heat, plane, index),
-            masks=tuple(take_plane(mask, plane, index) for mask in self._masks[role]),
+            heat=None if heat is None else take_plane(heat, plane, index)[box],
+            masks=tuple(mask[box] for mask in masks),
         )
         place = self._place(role, volume, plane, index)
         return KeySlice(
@@ -120,6 +129,21 @@ class _Drawings:
             plain=_data_uri(plain),
             overlay=_data_uri(overlay),
         )
+
+
+def lit_box(grey: np.ndarray, masks: list[np.ndarray]) -> tuple[slice, slice]:
+    """Rows and columns that hold anything but dark background, with a margin; all of them where little is dark."""
+    lit = grey > _DARK
+    for mask in masks:
+        lit = lit | (mask > 0)
+    box = []
+    for axis in (1, 0):
+        places = np.flatnonzero(lit.any(axis=axis))
+        size = lit.shape[1 - axis]
+        margin = max(2, round(_MARGIN * size))
+        first, last = (int(places[0]), int(places[-1])) if places.size else (0, size - 1)
+        box.append(slice(max(0, first - margin), min(size, last + 1 + margin)))
+    return box[0], box[1]
 
 
 def _mask_on_volume(region: Region, volume: Volume) -> np.ndarray:

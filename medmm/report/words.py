@@ -6,7 +6,7 @@ Sources are JSON pointers (RFC 6901) into the same document, so that every state
 from collections.abc import Iterator
 from typing import Literal
 
-from medmm.report.document import CaseDocument, DraftPart, HeatmapPart, StatementPart, TaskPart
+from medmm.report.document import CaseDocument, DraftPart, StatementPart, TaskPart
 from medmm.report.texts import Texts
 
 Certainty = Literal["very_likely", "likely", "leaning", "uncertain", "abstained"]
@@ -67,6 +67,7 @@ def write_draft(document: CaseDocument, texts: Texts, masks_at_peak: dict[str, s
         language=texts.language,
         findings=tuple(_findings(document, texts, masks_at_peak)),
         impression=tuple(_impression(document, texts)),
+        basis=tuple(_basis(document, texts)),
     )
 
 
@@ -79,7 +80,7 @@ def _findings(document: CaseDocument, texts: Texts, masks_at_peak: dict[str, str
                 "draft.region_found",
                 title=region.title,
                 ml=f"{region.volume_ml:.3g}",
-                role=region.role,
+                role=texts.known("role", region.role),
                 first=region.first_slice + 1,
                 last=region.last_slice + 1,
                 count=counts.get(region.role, "?"),
@@ -89,10 +90,7 @@ def _findings(document: CaseDocument, texts: Texts, masks_at_peak: dict[str, str
         else:
             text = texts("draft.region_missing", title=region.title, peak=f"{region.peak_probability:.2f}")
         yield StatementPart(text=text, sources=(pointer("regions", name),))
-    for name, task in document.tasks.items():
-        if task.why and task.why.heatmaps:  # the first has the highest peak; the others stay in the viewer
-            text = _heatmap(task, task.why.heatmaps[0], document, texts, masks_at_peak)
-            yield StatementPart(text=text, sources=(pointer("tasks", name, "why", "heatmaps", 0, "peak_index"),))
+    yield from _heatmaps(document, texts, masks_at_peak)
     yield from _mentions(document, texts)
     fields = {part.name: part.value for task in document.tasks.values() if task.why for part in task.why.fields}
     if fields:
@@ -105,19 +103,25 @@ def _series(document: CaseDocument, texts: Texts) -> StatementPart:
     items = []
     for part in document.series:
         (i, j, k), (x, y, z) = part.shape_voxels, (f"{edge:.2g}" for edge in part.spacing_mm)
-        items.append(texts("draft.series_item", role=part.role, i=i, j=j, k=k, x=x, y=y, z=z))
+        items.append(texts("draft.series_item", role=texts.known("role", part.role), i=i, j=j, k=k, x=x, y=y, z=z))
     text = texts("draft.series", series="; ".join(items)) if items else texts("draft.no_series")
     return StatementPart(text=text, sources=("/series",))
 
 
-def _heatmap(
-    task: TaskPart, heatmap: HeatmapPart, document: CaseDocument, texts: Texts, masks_at_peak: dict[str, str | None]
-) -> str:
-    region = masks_at_peak.get(heatmap.file)
+def _heatmaps(document: CaseDocument, texts: Texts, masks_at_peak: dict[str, str | None]) -> Iterator[StatementPart]:
+    """Where each task's highest peak lies; tasks whose peaks share a slice are named together."""
     is_marked = any(part.is_found for part in document.regions.values())
-    key = "inside" if region else "outside" if is_marked else "alone"
-    values = {"task": task.title, "slice": heatmap.peak_index[2] + 1, "role": heatmap.role, "region": region}
-    return texts(f"draft.heatmap_{key}", **values)
+    places: dict[tuple[str, int, str | None], list[str]] = {}
+    for name, task in document.tasks.items():
+        if task.why and task.why.heatmaps:
+            heatmap = task.why.heatmaps[0]
+            places.setdefault((heatmap.role, heatmap.peak_index[2], masks_at_peak.get(heatmap.file)), []).append(name)
+    for (role, slice_index, region), names in places.items():
+        key = "inside" if region else "outside" if is_marked else "alone"
+        tasks = texts("draft.or").join(f"“{document.tasks[name].title}”" for name in names)
+        values = {"tasks": tasks, "slice": slice_index + 1, "role": texts.known("role", role), "region": region}
+        sources = tuple(pointer("tasks", name, "why", "heatmaps", 0, "peak_index") for name in names)
+        yield StatementPart(text=texts(f"draft.heatmap_{key}", **values), sources=sources)
 
 
 def _mentions(document: CaseDocument, texts: Texts) -> Iterator[StatementPart]:
@@ -140,64 +144,80 @@ def _impression(document: CaseDocument, texts: Texts) -> Iterator[StatementPart]
         text = texts("draft.ood", score=f"{outside.score:.3g}", threshold=f"{outside.threshold:.3g}")
         yield StatementPart(text=text, sources=("/out_of_distribution",))
     for name, task in document.tasks.items():
-        yield from _answer(name, task, texts)
-        if task.why:
-            yield from _reasons(name, task, texts)
+        yield _answer(name, task, texts)
     yield StatementPart(text=texts("draft.research"), sources=("/disclaimer",))
 
 
-def _answer(name: str, task: TaskPart, texts: Texts) -> Iterator[StatementPart]:
+def _answer(name: str, task: TaskPart, texts: Texts) -> StatementPart:
+    """The answer, or that there is none; what else remains possible; and whether the call was close."""
     answer, value = answer_titles(task, texts), f"{task.confidence:.2f}"
-    at = pointer("tasks", name)
+    sentences, keys = [], ["prediction", "confidence"]
     if task.abstained:
-        yield StatementPart(
-            text=texts("draft.abstained", title=task.title, reason=task.abstain_reason).strip(),
-            sources=(f"{at}/abstained", f"{at}/abstain_reason"),
-        )
-        text = texts("draft.abstained_leading", title=task.title, answer=answer, value=value)
+        sentences.append(texts("draft.abstained", title=task.title, reason=task.abstain_reason).strip())
+        sentences.append(texts("draft.abstained_leading", answer=answer, value=value))
+        keys += ["abstained", "abstain_reason"]
     else:
         word = texts(f"certainty.{certainty(task)}")
-        text = texts("draft.answer", title=task.title, answer=answer, certainty=word, value=value)
-    yield StatementPart(text=text, sources=(f"{at}/prediction", f"{at}/confidence"))
+        sentences.append(texts("draft.answer", title=task.title, answer=answer, certainty=word, value=value))
     if len(task.prediction_set) > 1:
-        answers = ", ".join(title_of(task, label) for label in task.prediction_set)
-        text = texts("draft.set", title=task.title, coverage=percent(task.coverage), answers=answers)
-        yield StatementPart(text=text, sources=(f"{at}/prediction_set", f"{at}/coverage"))
+        answers = texts("draft.or").join(title_of(task, label) for label in task.prediction_set)
+        sentences.append(texts("draft.set", coverage=percent(task.coverage), answers=answers))
+        keys += ["prediction_set", "coverage"]
     if close := runner_up(task):
-        text = texts("draft.close", title=task.title, second=close[0], value=f"{close[1]:.2f}")
-        yield StatementPart(text=text, sources=(f"{at}/classes",))
+        sentences.append(texts("draft.close", second=close[0], value=f"{close[1]:.2f}"))
+        keys.append("classes")
+    sources = tuple(pointer("tasks", name, key) for key in keys)
+    return StatementPart(text=texts("draft.between").join(sentences), sources=sources)
 
 
-def _reasons(name: str, task: TaskPart, texts: Texts) -> Iterator[StatementPart]:
-    why, at = task.why, pointer("tasks", name, "why")
-    if why is None:
+def _basis(document: CaseDocument, texts: Texts) -> Iterator[StatementPart]:
+    explained = {name: task for name, task in document.tasks.items() if task.why}
+    for name, task in explained.items():
+        yield from _share(name, task, texts)
+    if explained and not any(task.why.paths for task in explained.values() if task.why):
+        sources = tuple(pointer("tasks", name, "why", "paths") for name in explained)
+        yield StatementPart(text=texts("draft.no_paths"), sources=sources)
+    else:
+        for name, task in explained.items():
+            yield from _path(name, task, texts)
+    for name, task in explained.items():
+        for number, check in enumerate(task.why.checks if task.why else ()):
+            if not check.is_passed:
+                text = texts("draft.check_failed", title=task.title, sentence=check.sentence)
+                yield StatementPart(text=text, sources=(pointer("tasks", name, "why", "checks", number),))
+
+
+def _share(name: str, task: TaskPart, texts: Texts) -> Iterator[StatementPart]:
+    why = task.why
+    strongest = max(why.modalities, key=lambda part: part.share, default=None) if why else None
+    if why is None or strongest is None or strongest.share <= 0:
         return
-    strongest = max(why.modalities, key=lambda part: part.share, default=None)
-    if strongest is not None and strongest.share > 0:
-        text = texts(
-            "draft.share",
-            title=task.title,
-            modality=texts.known("modality", strongest.modality),
-            share=f"{strongest.share:+.2f}",
-            baseline=f"{why.baseline_probability:.2f}",
-            confidence=f"{task.confidence:.2f}",
-        )
-        yield StatementPart(text=text, sources=(f"{at}/modalities", f"{at}/baseline_probability"))
-    if why.paths:
-        hops = why.paths[0].hops
+    text = texts(
+        "draft.share",
+        title=task.title,
+        modality=texts.known("modality", strongest.modality),
+        share=f"{strongest.share:+.2f}",
+        baseline=f"{why.baseline_probability:.2f}",
+        confidence=f"{task.confidence:.2f}",
+    )
+    at = pointer("tasks", name, "why")
+    yield StatementPart(text=text, sources=(f"{at}/modalities", f"{at}/baseline_probability"))
+
+
+def _path(name: str, task: TaskPart, texts: Texts) -> Iterator[StatementPart]:
+    why, at = task.why, pointer("tasks", name, "why", "paths")
+    hops = why.paths[0].hops if why and why.paths else ()
+    if hops:
         first, last = hops[0], hops[-1]
         text = texts(
             "draft.path",
+            title=task.title,
             start=first.subject_name if first.is_forward else first.object_name,
             end=last.object_name if last.is_forward else last.subject_name,
             count=len(hops),
             sources=", ".join(dict.fromkeys(hop.source for hop in hops)),
         )
-        yield StatementPart(text=text, sources=(f"{at}/paths/0",))
-    else:
+        yield StatementPart(text=text, sources=(f"{at}/0",))
+    elif why:
         text = texts("draft.no_path", answer=title_of(task, why.target), title=task.title)
-        yield StatementPart(text=text, sources=(f"{at}/paths",))
-    for number, check in enumerate(why.checks):
-        if not check.is_passed:
-            text = texts("draft.check_failed", title=task.title, sentence=check.sentence)
-            yield StatementPart(text=text, sources=(f"{at}/checks/{number}",))
+        yield StatementPart(text=text, sources=(at,))

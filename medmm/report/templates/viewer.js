@@ -249,7 +249,8 @@
     options(get("plane"), part.planes.map((plane) => [plane, words[plane]]), state.plane);
     options(get("heatmap"), [...tasks.map((task) => [task, data.tasks[task] || task]), ["", words.no_heatmap]], state.heat);
     const presets = Object.keys(part.presets);
-    options(get("preset"), [...presets.map((name) => [name, words[name]]), ["full", words.full], ["custom", words.custom]], presets[0] || "custom");
+    const first = presets.length ? [] : [["auto", words.auto]];
+    options(get("preset"), [...first, ...presets.map((name) => [name, words[name]]), ["full", words.full], ["custom", words.custom]], presets[0] || "auto");
     setWindow(part.window[0], part.window[1]);
     get("convention").textContent = part.edges ? words.convention : words.unknown_orientation;
     const source = part.source.join(" × ");
@@ -299,6 +300,7 @@
   function preset(name) {
     const part = series();
     if (name in part.presets) setWindow(...part.presets[name]);
+    else if (name === "auto") setWindow(...part.window);
     else if (name === "full") setWindow(part.values[0], part.values[part.values.length - 1]);
     draw();
   }

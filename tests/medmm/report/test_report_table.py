@@ -1,0 +1,84 @@
+"""Rows of results.csv, cells that are no formulas, and the cohort page."""
+
+from pathlib import Path
+
+import pytest
+from conftest import make_explanation
+
+from medmm.report import csv_cell, refused_row, result_row, write_index
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\nx"])
+def test_text_that_could_be_a_formula_gets_a_quote(text: str) -> None:
+    assert csv_cell(text) == f"'{text}"
+
+
+def test_numbers_and_plain_text_stay_as_they_are() -> None:
+    assert [csv_cell(cell) for cell in (-1.5, 3, "grade-2", "", None, True, "a\udc80")] == [
+        "-1.5",
+        "3",
+        "grade-2",
+        "",
+        "",
+        "true",
+        "a?",
+    ]
+
+
+def test_row_names_answers_sets_and_provenance() -> None:
+    row = result_row(make_explanation().diagnosis)
+
+    assert row["case"] == "case-1"
+    assert row["status"] == "warn"
+    assert (row["side"], row["side.probability"], row["side.set"]) == ("right", 0.97, "right")
+    assert (row["grade.abstained"], row["grade.set"], row["grade.p.high"]) == ("true", "low|high", 0.48)
+    assert row["tumour.ml"] == 0.288
+    assert row["outside_training"] == "false"
+    assert row["weights_sha256"] == "a" * 64
+    assert row["codes"] == "image.lossy"
+
+
+def test_row_without_notes_is_ok() -> None:
+    assert result_row(make_explanation(notes=()).diagnosis)["status"] == "ok"
+
+
+def test_index_links_diagnosed_cases_and_lists_refused_ones(tmp_path: Path) -> None:
+    rows = [result_row(make_explanation().diagnosis), refused_row("case-2", "series.gap")]
+    failures = [
+        {"case": "case-2", "stage": "read", "code": "series.gap", "reason": "A slice is missing.", "remedy": ""}
+    ]
+
+    path = write_index(tmp_path, rows, {"seed": 3, "versions": {"medmm": "0.1.0"}}, failures=failures)
+
+    page = path.read_text(encoding="utf-8")
+    assert path == tmp_path / "index.html"
+    assert 'href="cases/case-1/report.html"' in page
+    assert "cases/case-2/" not in page
+    assert "A slice is missing." in page
+    assert "2 cases: 1 diagnosed, 1 of them with notes, 1 refused." in page
+    assert "versions.medmm" in page
+
+
+def test_link_of_a_strange_case_id_stays_in_the_folder(tmp_path: Path) -> None:
+    row = {"case": "../../x?y#z", "status": "ok"}
+
+    page = write_index(tmp_path, [row], {}).read_text(encoding="utf-8")
+
+    assert 'href="cases/..%2F..%2Fx%3Fy%23z/report.html"' in page
+
+
+def test_abstentions_are_counted_apart_from_answers(tmp_path: Path) -> None:
+    rows = [result_row(make_explanation().diagnosis)] * 2
+
+    page = write_index(tmp_path, rows, {}).read_text(encoding="utf-8")
+
+    grade = page[page.index("<h3>grade</h3>") :]
+    assert "abstained" in grade[: grade.index("</table>")]
+
+
+def test_empty_run_has_a_page(tmp_path: Path) -> None:
+    assert "No case was diagnosed." in write_index(tmp_path, [], {}).read_text(encoding="utf-8")
+
+
+def test_index_speaks_chinese(tmp_path: Path) -> None:
+    assert '<html lang="zh">' in write_index(tmp_path, [], {}, lang="zh").read_text(encoding="utf-8")
