@@ -38,6 +38,7 @@ def render_case(report: CaseReport, *, lang: str = "en", include_report_text: bo
         gradient=[f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in colour_table()[::8].tolist()],
         outlines=OUTLINES,
         region_titles=[document.regions[name].title for name in report.masks],
+        mask_roles=list(dict.fromkeys(region.role for region in report.masks.values())),
         viewer=viewer,
         island=json_island(_island(viewer, document, texts)),
         provenance=_provenance(document, texts),
@@ -109,7 +110,7 @@ def _bars(items: list[tuple[str, float, Any]], limit: int | None = None) -> list
 
 
 def _set_sentence(task: TaskPart, texts: Texts) -> str:
-    answers = ", ".join(title_of(task, label) for label in task.prediction_set)
+    answers = texts("draft.or").join(title_of(task, label) for label in task.prediction_set)
     kind = {0: "empty", 1: "one"}.get(len(task.prediction_set), "many")
     return texts(f"summary.set_{kind}", coverage=percent(task.coverage), answers=answers)
 
