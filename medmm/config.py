@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from medmm.encoders.record import RecordField
+from medmm.encoders.volume import VolumeTokenKind
 from medmm.preprocess import Preprocessing
 from medmm.results import ClassLabel, TaskKind
 
@@ -31,6 +32,7 @@ class VolumeSpec(_Spec):
     preprocessing: Preprocessing
     widths: tuple[int, int, int, int, int, int]
     regions: tuple[RegionSpec, ...] = Field(min_length=1)
+    tokens: tuple[VolumeTokenKind, ...] = Field(("descriptor", "features", "slices"), min_length=1)
     is_required: bool = True
 
 

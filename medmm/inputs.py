@@ -1,7 +1,7 @@
 """From a case to what the learned part of a model reads. Everything here is frozen or has no parameters."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -59,9 +59,7 @@ class CaseView:
 class CaseReader:
     """The frozen front of a model: trunk, text encoder and graph, applied to one case at a time."""
 
-    def __init__(
-        self, model: MultimodalModel, text_encoder: TextEncoder | None, graph: KnowledgeGraph | None
-    ) -> None:
+    def __init__(self, model: MultimodalModel, text_encoder: TextEncoder | None, graph: KnowledgeGraph | None) -> None:
         self.model = model
         self.config = model.config
         self.text_encoder = text_encoder
@@ -79,20 +77,32 @@ class CaseReader:
         notes: list[Note] = []
         report = case.report if case.report is not None and case.report.text.strip() else None
         encoded, states = self._text(report, notes)
-        mentions = self.mentions(report)
-        evidence = self._evidence(mentions, seen, summary)
-        subgraph, walk = self._graph(evidence, notes)
-        return CaseView(
+        record = self._record(case.record, notes)
+        view = CaseView(
             case=case,
             prepared=prepared,
             seen=seen,
             encoded=encoded,
-            mentions=mentions,
-            evidence=tuple(evidence),
+            mentions=self.mentions(report),
             notes=tuple(notes),
-            features=CaseFeatures(
-                summary=summary, text=states, record=self._record(case.record, notes), subgraph=subgraph, walk=walk
-            ),
+            features=CaseFeatures(summary=summary, text=states, record=record),
+        )
+        return self.consult_graph(view)
+
+    @torch.no_grad()
+    def consult_graph(self, view: CaseView) -> CaseView:
+        """Return the view with evidence, subgraph and walk made (again) from its mentions and volume."""
+        if self.graph is None or self.config.graph is None:
+            return view
+        evidence = self._evidence(view.mentions, view.seen, view.features.summary)
+        starts = seeds(evidence, self.answers, self.graph)
+        subgraph, walk = self.walk(starts)
+        silent = () if starts else (Note("kg.no_match", "Nothing of this case is in the knowledge graph: it had no say."),)
+        return replace(
+            view,
+            evidence=tuple(evidence),
+            features=replace(view.features, subgraph=subgraph, walk=walk),
+            notes=tuple(dict.fromkeys([*view.notes, *silent])),
         )
 
     def mentions(self, report: Report | None) -> tuple[Mention, ...]:
@@ -109,9 +119,7 @@ class CaseReader:
             return None, {}
         scores = self.graph.personalised_pagerank(starts)
         subgraph = self.graph.subgraph(starts, self.config.graph.size)
-        return subgraph, {
-            task.name: walk_scores(scores, self.graph, task) for task in self.model.labels.fusion_tasks()
-        }
+        return subgraph, {task.name: walk_scores(scores, self.graph, task) for task in self.model.labels.fusion_tasks()}
 
     def _volume(self, case: Case) -> tuple[PreparedVolume | None, TrunkOutput | None, VolumeSummary | None]:
         if self.config.volume is None:
@@ -130,7 +138,9 @@ class CaseReader:
             return None, None
         if self.text_encoder is None:
             notes.append(
-                Note("modality.missing", "This model was trained without reports: the report did not change the answer.")
+                Note(
+                    "modality.missing", "This model was trained without reports: the report did not change the answer."
+                )
             )
             return None, None
         encoded = self.text_encoder.encode(report.text)
@@ -168,20 +178,8 @@ class CaseReader:
             chances = self.model.locations[task.name](summary.position).softmax(dim=1)[0]
             best = int(chances.argmax())
             if task.classes[best].concept:
-                found.append(
-                    Evidence(concept=task.classes[best].concept, weight=float(chances[best]), origin="image")
-                )
+                found.append(Evidence(concept=task.classes[best].concept, weight=float(chances[best]), origin="image"))
         return found
-
-    def _graph(
-        self, evidence: Sequence[Evidence], notes: list[Note]
-    ) -> tuple[Subgraph | None, dict[str, np.ndarray]]:
-        if self.graph is None or self.config.graph is None:
-            return None, {}
-        starts = seeds(evidence, self.answers, self.graph)
-        if not starts:
-            notes.append(Note("kg.no_match", "Nothing of this case is in the knowledge graph: it had no say."))
-        return self.walk(starts)
 
 
 def collate(cases: Sequence[CaseFeatures], reader: CaseReader) -> ModelInputs:

@@ -1,10 +1,10 @@
 """The model: tokens of each modality, fusion, heads. Plain `nn.Module`s; training lives in `pipelines.training`.
 
-    trunk (volume) ─ summarise ─┐
-    text states ────────────────┤ tokens ─ hybrid fusion ─ heads + concept anchors ─┐
-    record values ──────────────┤          each modality's own heads ───────────────┤ mixed ─ logits of fusion tasks
-    subgraph, walk scores ──────┘                                                   ┘
-    position of the region ─────── location heads ───────────────────────────────── logits of location tasks
+trunk (volume) ─ summarise ─┐
+text states ────────────────┤ tokens ─ hybrid fusion ─ heads + concept anchors ─┐
+record values ──────────────┤          each modality's own heads ───────────────┤ mixed ─ logits of fusion tasks
+subgraph, walk scores ──────┘                                                   ┘
+position of the region ─────── location heads ───────────────────────────────── logits of location tasks
 """
 
 from collections.abc import Mapping
@@ -97,9 +97,8 @@ class MultimodalModel(nn.Module):
         if config.volume is not None:
             n_sequences = len(config.volume.preprocessing.roles)
             self.trunk = SliceUNet(n_sequences, len(config.volume.regions), config.volume.widths)
-            lesion_width, slice_width = summary_widths(self.trunk.n_features, n_sequences)
-            self.volume_tokens = VolumeTokens(lesion_width, slice_width, width)
-            self.ood = OutOfDistributionScore(lesion_width)
+            self.volume_tokens = VolumeTokens(self.trunk.n_features, n_sequences, width, config.volume.tokens)
+            self.ood = OutOfDistributionScore(summary_widths(self.trunk.n_features, n_sequences)[0])
         if config.text is not None:
             self.text_tokens = TextTokens(config.text.width, width)
         if config.record:
@@ -109,7 +108,9 @@ class MultimodalModel(nn.Module):
         self.fusion = HybridFusion(width, len(MODALITIES))
         self.decisions = nn.ModuleDict(
             {
-                task.name: TaskDecision(task.kind, width, len(task.classes), torch.zeros(len(task.classes), CONCEPT_WIDTH))
+                task.name: TaskDecision(
+                    task.kind, width, len(task.classes), torch.zeros(len(task.classes), CONCEPT_WIDTH)
+                )
                 for task in labels.fusion_tasks()
             }
         )

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATv2Conv
 from torch_geometric.utils import softmax
 
-from kg.graph import KnowledgeGraph, Subgraph
+from kg.graph import KnowledgeGraph
 from kg.schema import KINDS, PREDICATES
+from kg.subgraph import Subgraph
 from medmm.encoders.names import NAME_WIDTH, name_vectors
 from medmm.encoders.tokens import Tokens
 

@@ -4,7 +4,9 @@ Pooling has no parameters (`summarise`), so that a frozen trunk's summaries can 
 `VolumeTokens` holds what is learned.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,6 +16,7 @@ from torch.nn import functional
 from medmm.encoders.slice_unet import TrunkOutput
 from medmm.encoders.tokens import Tokens
 
+VolumeTokenKind = Literal["descriptor", "features", "slices"]
 N_POSITION = 7  # centroid x y z, spread x y z, log of the marked share
 _UNIFORM = 1e-3  # keeps the weights defined where nothing is marked: the whole slice then counts alike
 
@@ -106,14 +109,44 @@ def _box_coordinate(profile: Float[Tensor, "B n"]) -> Float[Tensor, "B n"]:
 
 
 class VolumeTokens(nn.Module):
-    """Learned projection of a summary to tokens: the lesion first, then the slices."""
+    """Learned projection of a summary to tokens, of the kinds asked for, in this order.
 
-    def __init__(self, lesion_width: int, slice_width: int, width: int) -> None:
+    `descriptor`: position, size, intensity and contrast of the lesion, standardised by the training cases; all that a
+    few dozen cases can support. `features`: what the trunk computed under the lesion. `slices`: one token a slice.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, n_features: int, n_sequences: int, width: int, kinds: Sequence[VolumeTokenKind]) -> None:
         super().__init__()
-        self.lesion = nn.Sequential(nn.LayerNorm(lesion_width), nn.Linear(lesion_width, width))
-        self.slices = nn.Sequential(nn.LayerNorm(slice_width), nn.Linear(slice_width, width))
+        lesion_width, slice_width = summary_widths(n_features, n_sequences)
+        self.n_features = n_features
+        self.kinds = tuple(kinds)
+        n_descriptor = lesion_width - n_features
+        self.register_buffer("mean", torch.zeros(n_descriptor))
+        self.register_buffer("deviation", torch.ones(n_descriptor))
+        parts: dict[str, nn.Module] = {
+            "descriptor": nn.Linear(n_descriptor, width),
+            "features": nn.Sequential(nn.LayerNorm(n_features), nn.Dropout(0.3), nn.Linear(n_features, width)),
+            "slices": nn.Sequential(nn.LayerNorm(slice_width), nn.Dropout(0.3), nn.Linear(slice_width, width)),
+        }
+        self.parts = nn.ModuleDict({kind: parts[kind] for kind in self.kinds})
+
+    def fit(self, lesions: Float[Tensor, "N P"]) -> None:
+        """Set mean and deviation of the descriptor from the training cases."""
+        descriptors = lesions[:, self.n_features :]
+        self.mean.copy_(descriptors.mean(dim=0))
+        self.deviation.copy_(descriptors.std(dim=0).clamp_min(1e-3))
 
     def forward(self, summary: VolumeSummary) -> Tokens:
-        values = torch.cat([self.lesion(summary.lesion)[:, None], self.slices(summary.slices)], dim=1)
-        first = torch.ones_like(summary.slice_mask[:, :1])
-        return Tokens(values, torch.cat([first, summary.slice_mask], dim=1))
+        features, descriptor = summary.lesion[:, : self.n_features], summary.lesion[:, self.n_features :]
+        standard = ((descriptor - self.mean) / self.deviation).clamp(-4, 4)
+        one = torch.ones_like(summary.slice_mask[:, :1])
+        sources = {
+            "descriptor": (standard[:, None], one),
+            "features": (features[:, None], one),
+            "slices": (summary.slices, summary.slice_mask),
+        }
+        values = [self.parts[kind](sources[kind][0]) for kind in self.kinds]
+        return Tokens(torch.cat(values, dim=1), torch.cat([sources[kind][1] for kind in self.kinds], dim=1))

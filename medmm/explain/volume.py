@@ -1,0 +1,38 @@
+"""Voxel attributions on the source grid."""
+
+import numpy as np
+from torch import Tensor
+
+from medmm.inputs import CaseView
+from medmm.results import VolumeAttribution
+
+
+def cells_to_attribution(cells: Tensor, view: CaseView, task: str, target: str) -> VolumeAttribution | None:
+    """Return what spoke for the target, scaled to [0, 1], on the source grid; None where nothing did."""
+    positive = cells.clamp_min(0).float().cpu().numpy()
+    return _attribution(positive, view, task, target, "HiResCAM")
+
+
+def region_to_attribution(view: CaseView, task: str, target: str) -> VolumeAttribution | None:
+    """For location tasks the evidence is where the region lies: return the region's probability itself."""
+    if view.seen is None:
+        return None
+    chance = view.seen.region_logits[0].sigmoid().amax(dim=0).float().cpu().numpy()
+    return _attribution(chance, view, task, target, "region probability")
+
+
+def _attribution(
+    values: np.ndarray, view: CaseView, task: str, target: str, method: str
+) -> VolumeAttribution | None:
+    if view.prepared is None or not values.max() > 0:
+        return None
+    grid = view.prepared.grid
+    on_source = grid.to_source(values / values.max())
+    return VolumeAttribution(
+        role=grid.role,
+        task=task,
+        target=target,
+        method=method,
+        values=np.clip(on_source / max(float(on_source.max()), 1e-12), 0, 1).astype(np.float32),
+        affine_ras=grid.affine_ras,
+    )

@@ -1,0 +1,160 @@
+"""Cross-validate and fit the second step of glioma-mri on the trunks that `where` has left."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import load_file
+
+from kg import KnowledgeGraph
+from medmm.config import ModelConfig
+from medmm.inputs import CaseReader, CaseView
+from medmm.model import MultimodalModel
+from medmm.types import Case, Record
+from pipelines.recipes.glioma_mri.data import N_FOLDS, Patient, fold_of_patients, read_patients, read_volumes
+from pipelines.recipes.glioma_mri.spec import LABELS
+from pipelines.recipes.glioma_mri.where import EVERYONE
+from pipelines.training.what import UNKNOWN, WhatSettings, fit_locations, predict_logits, train_what
+
+logger = logging.getLogger(__name__)
+
+SETTINGS = WhatSettings(epochs=40, learning_rate=3e-3, weight_decay=0.3)
+# Which modalities an ablation leaves in; the full model is answered without what is not listed.
+ABLATIONS: dict[str, tuple[bool, bool, bool, bool]] = {
+    "all": (True, True, True, True),
+    "without record": (True, True, False, True),
+    "without graph": (True, True, True, False),
+    "record only": (False, True, True, False),
+    "volume only": (True, True, False, False),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossValidation:
+    """Out-of-fold results: `dice` (N,), `logits` by ablation and task (N, L), `targets` by task (N,)."""
+
+    patients: Sequence[Patient]
+    fold: np.ndarray
+    dice: np.ndarray
+    targets: dict[str, np.ndarray]
+    logits: dict[str, dict[str, np.ndarray]]
+    found: np.ndarray
+    outlier: np.ndarray
+    baselines: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+
+
+def targets_of(patients: Sequence[Patient]) -> dict[str, np.ndarray]:
+    """Return class indices (N,) by task, -1 where the table has none.
+
+    The side is taken from the reference mask, because two labels of the table contradict it (CS_6188, HT_8106).
+    """
+    columns = {
+        "side": [_side_of_mask(patient) for patient in patients],
+        "lobe": [patient.lobe for patient in patients],
+        "grade": [patient.grade for patient in patients],
+        "histology": [patient.histology for patient in patients],
+    }
+    names = {task.name: [label.name for label in task.classes] for task in LABELS.tasks}
+    return {
+        task: np.array([names[task].index(value) if value in names[task] else UNKNOWN for value in values])
+        for task, values in columns.items()
+    }
+
+
+def read_case(patient: Patient) -> Case:
+    """Return a patient as a diagnosis gets it."""
+    volumes, _ = read_volumes(patient)
+    values: dict[str, float | str] = {}
+    if patient.age is not None:
+        values["age"] = patient.age
+    if patient.sex is not None:
+        values["sex"] = patient.sex
+    return Case(case_id=patient.patient, volumes=volumes, record=Record(values=values))
+
+
+def build_reader(config: ModelConfig, graph: KnowledgeGraph | None, trunk_file: Path) -> CaseReader:
+    """Return a fresh model with a trained trunk, behind its frozen front."""
+    model = MultimodalModel(config, LABELS)
+    model.trunk.load_state_dict(load_file(trunk_file))
+    return CaseReader(model.eval(), None, graph)
+
+
+def fit(
+    reader: CaseReader, views: Sequence[CaseView], targets: dict[str, np.ndarray], settings: WhatSettings
+) -> list[CaseView]:
+    """Fit location heads, let the graph see the places found, and train the rest on the given cases."""
+    fit_locations(reader.model, [view.features for view in views], targets)
+    consulted = [reader.consult_graph(view) for view in views]
+    train_what(reader, [view.features for view in consulted], targets, settings)
+    return consulted
+
+
+def cross_validate(
+    data: Path, work: Path, config: ModelConfig, graph: KnowledgeGraph, settings: WhatSettings = SETTINGS
+) -> CrossValidation:
+    """Return out-of-fold answers for every patient, by ablation, from the trunks in `work`."""
+    patients = read_patients(data)
+    fold, targets = fold_of_patients(patients), targets_of(patients)
+    cases = [read_case(patient) for patient in patients]
+    used_graph = graph if config.graph is not None else None
+    logits = {
+        name: {task.name: np.zeros((len(patients), len(task.classes))) for task in LABELS.tasks} for name in ABLATIONS
+    }
+    found, outlier = np.zeros(len(patients), bool), np.zeros(len(patients), bool)
+    for index in range(N_FOLDS):
+        reader = build_reader(config, used_graph, work / f"trunk-{index}.safetensors")
+        views = [_without_pixels(reader.read(case)) for case in cases]
+        train, test = np.flatnonzero(fold != index), np.flatnonzero(fold == index)
+        fit(reader, [views[row] for row in train], {name: values[train] for name, values in targets.items()}, settings)
+        unseen = [reader.consult_graph(views[row]).features for row in test]
+        for name, kept in ABLATIONS.items():
+            for task, values in predict_logits(reader, unseen, kept).items():
+                logits[name][task][test] = values
+        for row, features in zip(test, unseen, strict=True):
+            assert features.summary is not None  # noqa: S101  # every patient of this set has a sequence
+            found[row] = bool(features.summary.found[0])
+            outlier[row] = float(reader.model.ood(features.summary.lesion)[0]) > float(reader.model.ood.threshold)
+        logger.info("fold %d done", index)
+    return CrossValidation(
+        patients=patients,
+        fold=fold,
+        dice=_read_dice(work, patients),
+        targets=targets,
+        logits=logits,
+        found=found,
+        outlier=outlier,
+    )
+
+
+def fit_everyone(
+    data: Path, work: Path, config: ModelConfig, graph: KnowledgeGraph, settings: WhatSettings = SETTINGS
+) -> MultimodalModel:
+    """Return the model fitted on all patients, from the trunk that left nobody out."""
+    patients = read_patients(data)
+    reader = build_reader(config, graph, work / f"trunk-{EVERYONE}.safetensors")
+    views = [_without_pixels(reader.read(read_case(patient))) for patient in patients]
+    fit(reader, views, targets_of(patients), settings)
+    return reader.model
+
+
+def _without_pixels(view: CaseView) -> CaseView:
+    """Keep what the graph needs; the trunk's features of 78 patients would fill memory."""
+    seen = None if view.seen is None else replace(view.seen, features=view.seen.features[..., :0, :0].clone())
+    return replace(view, prepared=None, seen=seen, case=replace(view.case, volumes={}))
+
+
+def _side_of_mask(patient: Patient) -> str:
+    _, mask = read_volumes(patient)
+    profile = mask.sum(axis=(1, 2)).astype(float)
+    centre = float((profile * np.arange(len(profile))).sum() / profile.sum())
+    return "right" if centre > (len(profile) - 1) / 2 else "left"
+
+
+def _read_dice(work: Path, patients: Sequence[Patient]) -> np.ndarray:
+    scores: dict[str, float] = {}
+    for index in range(N_FOLDS):
+        scores.update(json.loads((work / f"dice-{index}.json").read_text(encoding="utf-8")))
+    return np.array([scores[patient.patient] for patient in patients])

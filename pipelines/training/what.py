@@ -1,0 +1,213 @@
+"""Step two of training: fusion and heads learn what, on features that the frozen front has already computed."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import lightning
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from medmm.config import MODALITIES, Calibration, Labels, TaskSpec
+from medmm.evidence import concept_vectors
+from medmm.heads import probabilities, task_loss
+from medmm.inputs import CaseFeatures, CaseReader, collate
+from medmm.location import location_terms
+from medmm.model import ModelOutput, MultimodalModel
+from medmm.uncertainty import conformal_quantile, fit_temperature
+
+logger = logging.getLogger(__name__)
+UNKNOWN = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhatSettings:
+    """How fusion and heads are trained. `modality_dropout`: the chance of hiding each present modality of a case."""
+
+    epochs: int = 60
+    batch_size: int = 16
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    modality_dropout: float = 0.25
+    own_loss: float = 0.3
+    seed: int = 0
+
+
+class WhatTraining(lightning.LightningModule):
+    """Cross-entropy of the mixed decision, plus a share of each modality's own decision, over all tasks."""
+
+    def __init__(
+        self,
+        reader: CaseReader,
+        features: Sequence[CaseFeatures],
+        targets: Mapping[str, np.ndarray],
+        class_weights: Mapping[str, Tensor],
+        settings: WhatSettings,
+        steps: int,
+    ) -> None:
+        super().__init__()
+        self.reader = reader
+        self.model = reader.model
+        self.features = features
+        self.targets = {name: torch.from_numpy(values).long() for name, values in targets.items()}
+        self.class_weights = class_weights
+        self.settings = settings
+        self.steps = steps
+        self.generator = torch.Generator().manual_seed(settings.seed)
+
+    def training_step(self, batch: tuple[Tensor], _: int) -> Tensor:
+        rows = batch[0]
+        targets = {name: values[rows] for name, values in self.targets.items()}
+        inputs = collate([self.features[row] for row in rows.tolist()], self.reader)
+        keep = torch.rand(inputs.present.shape, generator=self.generator) >= self.settings.modality_dropout
+        inputs = inputs.with_present(inputs.present & keep)
+        output: ModelOutput = self.model(inputs)
+        losses = []
+        for task in self.model.labels.fusion_tasks():
+            target, weights = targets[task.name], self.class_weights[task.name]
+            losses.append(task_loss(output.logits[task.name], target, task.kind, weights))
+            for column in range(len(MODALITIES)):
+                has = inputs.present[:, column]
+                if has.any():
+                    own = output.own_logits[task.name][has, column]
+                    losses.append(self.settings.own_loss * task_loss(own, target[has], task.kind, weights))
+        return torch.stack(losses).sum()
+
+    def configure_optimizers(self) -> dict[str, object]:
+        learned = [value for name, value in self.model.named_parameters() if _is_learned_here(name)]
+        optimiser = torch.optim.AdamW(
+            learned, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, self.settings.learning_rate, total_steps=self.steps, pct_start=0.2
+        )
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def train_what(
+    reader: CaseReader,
+    features: Sequence[CaseFeatures],
+    targets: Mapping[str, np.ndarray],
+    settings: WhatSettings,
+) -> None:
+    """Train everything of the reader's model but the trunk and the location heads (`fit_locations`), in place.
+
+    Args:
+        reader: Front of the model that the features were computed with.
+        features: The training cases (N).
+        targets: By task, class indices (N,), -1 where unknown.
+        settings: How long and how fast.
+    """
+    lightning.seed_everything(settings.seed, verbose=False)
+    model = reader.model
+    set_concepts(reader)
+    _fit_statistics(model, features)
+    rows = torch.arange(len(features))
+    loader = DataLoader(
+        TensorDataset(rows),
+        batch_size=min(settings.batch_size, len(rows)),
+        shuffle=True,
+        drop_last=True,
+        generator=torch.Generator().manual_seed(settings.seed),
+    )
+    weights = {task.name: _balanced_weights(task, targets[task.name]) for task in model.labels.fusion_tasks()}
+    training = WhatTraining(reader, features, targets, weights, settings, steps=len(loader) * settings.epochs)
+    for name, value in model.named_parameters():
+        value.requires_grad_(_is_learned_here(name))
+    trainer = lightning.Trainer(
+        max_epochs=settings.epochs,
+        accelerator="cpu",  # seconds of work on pooled features: a device transfer would cost more
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        gradient_clip_val=1.0,
+    )
+    model.train()
+    trainer.fit(training, loader)
+    model.eval()
+
+
+@torch.no_grad()
+def predict_logits(
+    reader: CaseReader, features: Sequence[CaseFeatures], kept: tuple[bool, ...] = (True,) * len(MODALITIES)
+) -> dict[str, np.ndarray]:
+    """Return uncalibrated logits (N, L) by task, with only the modalities `kept` (in the order of `MODALITIES`)."""
+    inputs = collate(features, reader)
+    output = reader.model.eval()(inputs.with_present(inputs.present & torch.tensor(kept)))
+    return {name: logits.double().numpy() for name, logits in output.logits.items()}
+
+
+def calibrate(labels: Labels, logits: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray]) -> Labels:
+    """Return labels with temperature and conformal quantile from cases that the model did not see."""
+    tasks = []
+    for task in labels.tasks:
+        known = targets[task.name] != UNKNOWN
+        held_out, truth = logits[task.name][known], targets[task.name][known]
+        temperature = fit_temperature(held_out, truth)
+        chances = probabilities(torch.from_numpy(held_out), task.kind, temperature).numpy()
+        quantile = conformal_quantile(chances, truth, task.calibration.coverage)
+        calibration = Calibration(
+            temperature=temperature, quantile=quantile, coverage=task.calibration.coverage, n=int(known.sum())
+        )
+        tasks.append(task.model_copy(update={"calibration": calibration}))
+    return labels.model_copy(update={"tasks": tuple(tasks)})
+
+
+def set_concepts(reader: CaseReader) -> None:
+    """Fill the class concepts' vectors from the knowledge graph."""
+    if reader.graph is None:
+        return
+    for task in reader.model.labels.fusion_tasks():
+        decision = reader.model.decisions[task.name]
+        decision.concepts.copy_(torch.from_numpy(concept_vectors(reader.graph, task)))  # type: ignore[operator, union-attr]  # a buffer
+
+
+def fit_locations(
+    model: MultimodalModel, features: Sequence[CaseFeatures], targets: Mapping[str, np.ndarray]
+) -> None:
+    """Fit every location head, in place. Comes before the graph is consulted: the place found is evidence for it."""
+    for task in model.labels.location_tasks():
+        _fit_location(model, task, features, targets[task.name])
+
+
+def _fit_location(
+    model: MultimodalModel, task: TaskSpec, features: Sequence[CaseFeatures], target: np.ndarray
+) -> None:
+    """Fit a location head by logistic regression on where the regions of the training cases lie."""
+    usable = [
+        row
+        for row, item in enumerate(features)
+        if target[row] != UNKNOWN and item.summary is not None and bool(item.summary.found[0])
+    ]
+    terms = torch.cat([location_terms(features[row].summary.position) for row in usable]).numpy()  # type: ignore[union-attr]
+    fitted = LogisticRegression(C=10.0, max_iter=2000).fit(terms, target[usable])
+    coefficients, intercepts = fitted.coef_, fitted.intercept_
+    if len(fitted.classes_) == 2:  # scikit-learn keeps one row for two classes
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    score = model.locations[task.name].score
+    with torch.no_grad():
+        score.weight.zero_()
+        score.bias.fill_(-20.0)  # a class that training never saw stays impossible
+        score.weight[fitted.classes_] = torch.from_numpy(coefficients).float()
+        score.bias[fitted.classes_] = torch.from_numpy(intercepts).float()
+
+
+def _fit_statistics(model: MultimodalModel, features: Sequence[CaseFeatures]) -> None:
+    vectors = [item.summary.lesion for item in features if item.summary is not None and bool(item.summary.found[0])]
+    if len(vectors) > 1:
+        model.ood.fit(torch.cat(vectors))
+        model.volume_tokens.fit(torch.cat(vectors))
+
+
+def _balanced_weights(task: TaskSpec, target: np.ndarray) -> Tensor:
+    counts = np.bincount(target[target != UNKNOWN], minlength=len(task.classes)).astype(float)
+    return torch.from_numpy(np.where(counts > 0, counts.sum() / (len(counts) * np.maximum(counts, 1)), 0.0)).float()
+
+
+def _is_learned_here(name: str) -> bool:
+    return not name.startswith(("trunk.", "locations."))
