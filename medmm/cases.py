@@ -6,12 +6,14 @@ Finding opens headers only; `CasePlan.read` decodes. Identity ends here: a `Case
 import hashlib
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medmm.dicom.limits import DEFAULT_LIMITS, Limits
 from medmm.errors import InputError, UsageError
 from medmm.folder_owners import BrokenFiles, Ownership, find_owners, study_key
 from medmm.identity import load_key, opaque_id
@@ -35,6 +37,7 @@ class CasePlan:
     """What will be read for one case. `problem` is set where it is known already that the case has to be refused.
 
     `study` is None for broken files that belong to no study that could be read; those are always refused.
+    `broken_files` are the files behind the problem by opaque id.
     """
 
     case_id: str
@@ -45,6 +48,7 @@ class CasePlan:
     other_patient_ids: frozenset[str] = field(default=frozenset(), repr=False)
     notes: tuple[Note, ...] = ()
     problem: InputError | None = None
+    broken_files: Mapping[str, Path] = field(default_factory=dict, repr=False)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -53,9 +57,12 @@ class CasePlan:
         report = [self.report.path] if self.report is not None and self.report.path is not None else []
         return (*images, *report)
 
-    def read(self) -> Case:
+    def read(self, *, limits: Limits = DEFAULT_LIMITS, workers: int | None = 1) -> Case:
         """Return the case with its pixels.
 
+        Args:
+            limits: Caps on files and decoders.
+            workers: Decode processes; see `medmm.read_volume`.
         Raises:
             InputError: What is wrong with a file, the geometry or the identity; see `medmm.errors.CODES`.
         """
@@ -69,7 +76,7 @@ class CasePlan:
         hashes: dict[str, str] = {}
         for role, series in self.series.items():
             hashes[role] = _hash_files(series.files)
-            volumes[role] = read_volume(series)
+            volumes[role] = read_volume(series, workers=workers, limits=limits)
         notes = self.notes
         report = None
         if self.report is not None:
@@ -106,6 +113,7 @@ def find_cases(
     roles: Iterable[str] | None = None,
     record_fields: Iterable[str] | None = None,
     id_key: bytes | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> CaseList:
     """Return the cases under `folder`; no pixels are read.
 
@@ -117,6 +125,7 @@ def find_cases(
         record_fields: Fields to keep of the records; all by default. Age and sex come from DICOM where no table has
             them.
         id_key: Key of the opaque case ids; the user's own by default (`medmm.identity`).
+        limits: Caps on what a file may claim, and on memory and time.
     Raises:
         UsageError: `config.table` for tables that cannot be used, `config.key` where `folder` is no folder.
     """
@@ -131,13 +140,14 @@ def find_cases(
         )
     key = load_key() if id_key is None else id_key
     shelf, table = open_shelf(reports), read_table(Path(records)) if records is not None else None
-    discovery = discover(root)
+    discovery = discover(root, limits=limits)
     context = _Context(
         shelf=shelf,
         table=table,
         roles=None if roles is None else tuple(roles),
         record_fields=None if record_fields is None else frozenset(record_fields),
         key=key,
+        root=root,
         studies_of_patient=Counter(study.patient_id for study in discovery.studies),
         owners=find_owners(discovery.studies, discovery.skipped, root),
     )
@@ -183,6 +193,7 @@ class _Context:
     roles: tuple[str, ...] | None
     record_fields: frozenset[str] | None
     key: bytes
+    root: Path
     studies_of_patient: Mapping[str, int]
     owners: Ownership
 
@@ -207,7 +218,8 @@ def _plan(study: "Study", context: _Context) -> CasePlan:
         record = _record(study, {} if row is None else row.cells, context)
         choice = choose_series(study, _recognised_roles(study) if context.roles is None else context.roles)
     except InputError as error:
-        return CasePlan(case_id=case_id, study=study, problem=error, notes=study.notes)
+        files = _named(harmful, context)
+        return CasePlan(case_id=case_id, study=study, problem=error, notes=study.notes, broken_files=files)
     notes = (
         Note(group.code, f"{len(group.paths)} files of the study were left out: {group.reason}") for group in broken
     )
@@ -232,7 +244,16 @@ def _recognised_roles(study: "Study") -> tuple[str, ...]:
 
 
 def _refused_plan(group: BrokenFiles, context: _Context) -> CasePlan:
-    return CasePlan(case_id=opaque_id("case", context.key, "files", group.label), problem=_broken_error(group))
+    return CasePlan(
+        case_id=opaque_id("case", context.key, "files", group.label),
+        problem=_broken_error(group),
+        broken_files=_named([group], context),
+    )
+
+
+def _named(groups: Iterable[BrokenFiles], context: _Context) -> dict[str, Path]:
+    paths = [path for group in groups for path in group.paths]
+    return {opaque_id("file", context.key, os.path.relpath(path, context.root)): path for path in paths}
 
 
 def _broken_error(group: BrokenFiles) -> InputError:

@@ -1,0 +1,157 @@
+"""One case on the disk: its folder appears by one rename, complete, and its ledger entry says what is in it."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medmm.cases import CasePlan
+from pipelines.config import RunConfig
+from pipelines.engine import Refused, StageClock, attempt
+from pipelines.judge import Judged
+from pipelines.ledger import Entry
+from pipelines.output import OutputFolder
+
+# Notes that say how something was done; they are no reason for the reader to doubt the result.
+INFORMATIVE = frozenset(("series.choice", "record.source"))
+# Refusals that may pass with time or on another machine: tried again on resume.
+_PASSING = ("io.", "limit.", "internal.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A case whose folder is in place."""
+
+    row: Mapping[str, Any]
+    outputs: Mapping[str, int]
+    inputs: Mapping[str, str]
+    notes: tuple[tuple[str, str], ...]
+    is_warned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CaseWriter:
+    """Writes cases of one run."""
+
+    folder: OutputFolder
+    config: RunConfig
+    clock: StageClock
+
+    def write(self, plan: CasePlan, judged: Judged) -> Written | Refused:
+        """Write a case's files, or say why that failed.
+
+        Raises:
+            StopRun: `disk.full`.
+        """
+        return attempt("write", lambda: self._write(plan, judged), self.clock)
+
+    def _write(self, plan: CasePlan, judged: Judged) -> Written:
+        staging = self.folder.staging(plan.case_id)
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        report = judged.explanation.report().with_run(config_sha256=self.config.digest, seed=self.config.seed)
+        report.save(
+            staging,
+            formats=self.config.formats,
+            lang=self.config.lang,
+            include_report_text=self.config.include_report_text,
+        )
+        outputs = {
+            path.relative_to(staging).as_posix(): path.stat().st_size
+            for path in sorted(staging.rglob("*"))
+            if path.is_file()
+        }
+        _put_in_place(staging, self.folder.case(plan.case_id))
+        is_warned = any(note.code not in INFORMATIVE for note in judged.notes)
+        return Written(
+            row=case_row(judged, is_warned),
+            outputs=outputs,
+            inputs=judged.explanation.case.input_hashes,
+            notes=tuple((note.code, note.message) for note in judged.notes),
+            is_warned=is_warned,
+        )
+
+
+def case_row(judged: Judged, is_warned: bool) -> dict[str, Any]:
+    """The cells of a case in the results table."""
+    from medmm.report.table import result_row
+
+    codes = sorted({note.code for note in judged.notes if note.code not in INFORMATIVE})
+    row = result_row(judged.explanation.diagnosis)
+    return row | {"status": "warn" if is_warned else "ok", "codes": " ".join(codes)}
+
+
+def close_case(plan: CasePlan, result: Written | Refused) -> Entry:
+    """Return the ledger entry of a case."""
+    if isinstance(result, Refused):
+        failure = {
+            "stage": result.stage,
+            "code": result.code,
+            "file": next(iter(sorted(plan.broken_files)), ""),
+            "reason": result.reason,
+            "remedy": result.remedy,
+        }
+        return Entry(case_id=plan.case_id, status="refused", stamp=stamp_of(plan), failure=failure)
+    return Entry(
+        case_id=plan.case_id,
+        status="warn" if result.is_warned else "ok",
+        stamp=stamp_of(plan),
+        inputs=result.inputs,
+        row=result.row,
+        outputs=result.outputs,
+        notes=result.notes,
+    )
+
+
+def is_kept(entry: Entry, folder: OutputFolder) -> bool:
+    """Whether what the ledger says still holds: the files are there in full size, the fault is no passing one."""
+    if entry.status == "refused":
+        return not entry.failure.get("code", "").startswith(_PASSING)
+    place = folder.case(entry.case_id)
+    try:
+        return all((place / name).stat().st_size == size for name, size in entry.outputs.items())
+    except OSError:
+        return False
+
+
+def stamp_of(plan: CasePlan) -> str:
+    """A hash that changes with a size or time of an input file, with the record, or with what is known to be wrong."""
+    files = sorted(
+        (str(path), status.st_size, status.st_mtime_ns)
+        for path in (*plan.files, *plan.broken_files.values())
+        if (status := _status(path)) is not None
+    )
+    record = sorted(plan.record.values.items()) if plan.record is not None else []
+    told = plan.report.text if plan.report is not None else ""
+    problem = plan.problem.code if plan.problem is not None else ""
+    content = json.dumps([[place[1:] for place in files], record, told, problem, sorted(plan.series)])
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def _put_in_place(staging: Path, final: Path) -> None:
+    """Rename a complete folder to its place; what an earlier run left there goes first."""
+    for folder in sorted({path.parent for path in staging.rglob("*")} | {staging}):
+        _sync(folder)
+    if final.exists():
+        shutil.rmtree(final)
+    staging.rename(final)
+    _sync(final.parent)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,88 @@
+"""The commands of `medmm`, and the one place where errors become messages and exit codes."""
+
+import logging
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from kg.errors import KgError
+from medmm.errors import InputError, StopRun, UsageError
+from pipelines.cli.check import check
+from pipelines.cli.console import show_error
+from pipelines.cli.diagnose import diagnose
+from pipelines.cli.doctor import doctor
+from pipelines.cli.merge import merge
+from pipelines.cli.models import models
+
+EXIT_REFUSED, EXIT_USAGE, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+app = typer.Typer(
+    name="medmm",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Log steps and tracebacks to stderr; they may name files.")
+    ] = False,
+) -> None:
+    """From DICOM, reports and records to a diagnosis that can be checked.
+
+    Research software, not a medical device.
+
+    \b
+    Start with:
+      medmm check studies/         what is in there, and what would be refused
+      medmm models list            the models there are
+      medmm diagnose studies/ --model glioma-mri --out results/
+    """
+    if version:
+        import medmm
+
+        typer.echo(medmm.__version__)
+        raise typer.Exit
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.ERROR, stream=sys.stderr, format="%(name)s: %(message)s"
+    )
+    logging.getLogger("medmm").setLevel(logging.DEBUG if debug else logging.ERROR)
+
+
+app.command()(check)
+app.command()(diagnose)
+app.command()(merge)
+app.add_typer(models, name="models")
+app.command()(doctor)
+
+
+def main() -> None:
+    """Run the command line; ends the process with the exit code of BAD_INPUTS.md."""
+    signal.signal(signal.SIGINT, _interrupted)
+    try:
+        app()
+    except StopRun as error:
+        _end(error, EXIT_STOPPED)
+    except (UsageError, KgError) as error:
+        _end(error, EXIT_USAGE)
+    except InputError as error:
+        _end(error, EXIT_REFUSED)
+
+
+def _end(error: StopRun | UsageError | InputError | KgError, code: int) -> None:
+    show_error(error.message, error.remedy, error.code)
+    if logging.getLogger().isEnabledFor(logging.DEBUG):
+        logging.getLogger(__name__).debug("where it was raised", exc_info=error)
+    sys.exit(code)
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    sys.exit(EXIT_INTERRUPTED)

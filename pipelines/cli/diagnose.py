@@ -1,0 +1,129 @@
+"""`medmm diagnose`: options to a `Job`, events to the screen, the end to an exit code."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.console import RunView, show_error, show_summary
+
+EXPLAIN_LEVELS = ("fast", "full", "none")
+
+
+def diagnose(
+    folder: Annotated[Path, typer.Argument(help="Folder of DICOM studies; any layout, any file names.")],
+    model: Annotated[str, typer.Option("--model", help="Name of a shipped model, or a model directory.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results; made if missing.")],
+    reports: Annotated[
+        Path | None,
+        typer.Option(help="Radiology reports: a folder of <PatientID or StudyUID>.txt, or a CSV with a text column."),
+    ] = None,
+    records: Annotated[
+        Path | None, typer.Option(help="CSV of record fields (age_years, sex, ...) keyed by patient_id or study_uid.")
+    ] = None,
+    explain: Annotated[
+        str, typer.Option(help="fast; full (the explanation tests itself, slower); none.", metavar="fast|full|none")
+    ] = "fast",
+    formats: Annotated[str, typer.Option(help="What to write per case, separated by commas.")] = "html,json,nii",
+    lang: Annotated[str, typer.Option(help="Language of the reports: en or zh.")] = "en",
+    include_report_text: Annotated[
+        bool, typer.Option("--include-report-text", help="Show the words of the radiology report in the outputs.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read ahead; 0 chooses.")] = 0,
+    shard: Annotated[str, typer.Option(help="Only part i of n of the studies, as i/n; see `medmm merge`.")] = "1/1",
+    resume: Annotated[bool, typer.Option("--resume", help="Finish what an earlier run began.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run wrote.")] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Rarer settings; may be repeated.")
+    ] = None,
+    id_key: Annotated[
+        Path | None, typer.Option(help="File with the key of the opaque case ids; your own by default.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")] = False,
+) -> None:
+    """Diagnose every study of a folder and explain each answer.
+
+    Writes results.csv (a row a case), index.html (the cohort), cases/<id>/report.html with heatmaps and masks beside
+    it, failures.csv (why a case was refused) and run.json (versions, hashes, times). Names and ids are in id_map.csv
+    alone. A bad study never stops the rest.
+
+    \b
+    Examples:
+      medmm diagnose studies/ --model glioma-mri --out results/
+      medmm diagnose studies/ --model glioma-mri --out results/ \\
+          --reports reports/ --records patients.csv
+      # after Ctrl-C, a full disk or a crash: the same command with
+      medmm diagnose studies/ --model glioma-mri --out results/ --resume
+      # on one of eight machines; join the parts with `medmm merge`
+      medmm diagnose studies/ --model glioma-mri --out part3/ --shard 3/8
+
+    Exit codes: 0 all diagnosed, 1 some refused, 2 nothing started, 3 stopped, 130 Ctrl-C (both: go on with --resume).
+    """
+    from medmm.errors import StopRun, UsageError
+    from pipelines.config import RunConfig, RunLimits, build_config, build_limits, settings_from
+    from pipelines.diagnose import Job, diagnose_folder
+    from pipelines.engine import StopSwitch
+    from pipelines.judge import DiagnosesCases
+
+    if resume and overwrite:
+        raise UsageError("Expected --resume or --overwrite, not both.", code="config.output")
+    given = settings_from(settings or ())
+    config = build_config(
+        **{
+            "explain": explain,
+            "formats": tuple(filter(None, (name.strip() for name in formats.split(",")))),
+            "lang": lang,
+            "include_report_text": include_report_text,
+            **{key: value for key, value in given.items() if key in RunConfig.model_fields},
+        }
+    )
+    job = Job(
+        folder=folder,
+        output=out,
+        reports=reports,
+        records=records,
+        config=config,
+        limits=build_limits(**{key: value for key, value in given.items() if key in RunLimits.model_fields}),
+        workers=workers or default_workers(),
+        shard=parse_shard(shard),
+        may_resume=resume,
+        may_overwrite=overwrite,
+        id_key=id_key,
+    )
+
+    def load() -> DiagnosesCases:
+        from medmm.diagnose import load_model
+
+        return load_model(model, device=device, allow_other_graph=config.allow_other_graph)
+
+    switch = StopSwitch()
+    try:
+        with RunView(is_quiet=quiet) as view:
+            summary = diagnose_folder(job, load, view, switch)
+    except StopRun as error:
+        show_error(error.message, error.remedy, error.code)
+        raise typer.Exit(switch.exit_code) from None
+    if not quiet:
+        show_summary(summary)
+    raise typer.Exit(summary.exit_code)
+
+
+def default_workers() -> int:
+    """Half of the processors, at most 8: the model needs the others."""
+    return max(1, min(8, (os.cpu_count() or 2) // 2))
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Return `i/n` as two numbers, 1 <= i <= n.
+
+    Raises:
+        UsageError: `config.key`.
+    """
+    from medmm.errors import UsageError
+
+    number, slash, count = text.partition("/")
+    if slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) <= 1_000_000:
+        return int(number), int(count)
+    raise UsageError("Expected --shard i/n with 1 <= i <= n, for example 3/8.", code="config.key")

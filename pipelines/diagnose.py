@@ -1,0 +1,186 @@
+"""Diagnose a folder of studies: from DICOM files and reports to results that never lose a case.
+
+`diagnose_folder` is the whole way. What a case may do wrong ends in `failures.csv`; what must not happen to a batch
+(a full disk, a signal) ends the run in a state that `resume` continues.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medmm.cases import CaseList, CasePlan, find_cases
+from medmm.errors import UsageError
+from medmm.identity import load_key, shard_of
+from pipelines.case_output import CaseWriter, close_case, is_kept, stamp_of
+from pipelines.config import RunConfig, RunLimits
+from pipelines.engine import StopSwitch, listening, run_local
+from pipelines.events import CaseDone, Found, Listener, RunSummary, Told, ignore
+from pipelines.judge import CaseReader, DiagnosesCases, Judge
+from pipelines.ledger import Entry, Fingerprint, Ledger, LedgerState, read_ledger
+from pipelines.output import OutputFolder, check_apart, clear, clear_staging, locked, prepare
+from pipelines.provenance import RunRecord, fingerprint_of
+
+if TYPE_CHECKING:
+    from medmm.diagnose import ModelSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One batch run. `shard` is (i, n): only the studies of part i of n, 1-based."""
+
+    folder: Path
+    output: Path
+    reports: Path | None = None
+    records: Path | None = None
+    config: RunConfig = field(default_factory=RunConfig)
+    limits: RunLimits = field(default_factory=RunLimits)
+    workers: int = 1
+    shard: tuple[int, int] = (1, 1)
+    may_resume: bool = False
+    may_overwrite: bool = False
+    id_key: Path | None = None
+
+
+def diagnose_folder(
+    job: Job, load: Callable[[], DiagnosesCases], listen: Listener = ignore, switch: StopSwitch | None = None
+) -> RunSummary:
+    """Diagnose every study of a folder and write results, failures, reports and the record of the run.
+
+    Args:
+        job: What to do and where.
+        load: Returns the model; called once the output folder is known to be usable.
+        listen: Is told what happens.
+        switch: Ends the run in order when turned on; Ctrl-C and SIGTERM turn it on.
+    Returns:
+        The counts, times and peak memory; they are in `run.json` too.
+    Raises:
+        UsageError: Nothing was started: folders, tables, settings or model cannot be used.
+        StopRun: The disk is full or the run was stopped; what is finished is kept and `may_resume` goes on.
+    """
+    check_apart(job.folder, job.output)
+    folder = prepare(job.output, may_continue=job.may_resume, may_overwrite=job.may_overwrite)
+    with locked(folder), listening(switch or StopSwitch()) as stop:
+        before = read_ledger(folder.ledger) if job.may_resume else LedgerState()
+        model = load()
+        stop.raise_if_on()
+        listen(Told(f"Model {model.spec.name} {model.spec.version} on device {model.device}."))
+        fingerprint = fingerprint_of(model.spec, model.device, job.config, job.shard)
+        check_same_run(before, fingerprint)
+        cases = find_studies(job, model.spec)
+        if job.may_overwrite:
+            clear(folder)
+        record = RunRecord.start(folder, job.config, fingerprint, cases, workers=job.workers)
+        done = finished(cases.plans, before, folder)
+        tell_what_is_there(cases, done, before, listen)
+        entries = dict(done)
+        with Ledger(folder.ledger) as ledger:
+            ledger.begin(fingerprint)
+            ledger.plan(tuple(plan.case_id for plan in cases.plans))
+            for entry in run_cases(
+                [plan for plan in cases.plans if plan.case_id not in done], model, job, record, stop
+            ):
+                ledger.add(entry)
+                entries[entry.case_id] = entry
+                listen(_told(entry, len(entries) - len(done)))
+        record.close(entries.values(), done_before=len(done))
+        stop.raise_if_on()
+        return record.summary
+
+
+def find_studies(job: Job, spec: "ModelSpec") -> CaseList:
+    """Return the cases of this run's shard.
+
+    Raises:
+        UsageError: `config.key` where the folder holds no study at all; `config.table` for unusable tables.
+    """
+    key = load_key(job.id_key)
+    cases = find_cases(
+        job.folder,
+        reports=job.reports,
+        records=job.records,
+        roles=spec.roles,
+        record_fields=spec.record_fields,
+        id_key=key,
+        limits=job.limits.for_dicom(),
+    )
+    if not cases.plans:
+        raise UsageError(
+            f"There is no DICOM study in the folder ({len(cases.skipped)} files are of other kinds).",
+            code="config.key",
+            remedy="Check the path; `medmm check FOLDER` lists what was found.",
+        )
+    number, count = job.shard
+    return replace(cases, plans=tuple(plan for plan in cases.plans if shard_of(_shard_key(plan), count) == number))
+
+
+def check_same_run(before: LedgerState, now: Fingerprint) -> None:
+    """Raise if the folder holds the results of another model or configuration.
+
+    Raises:
+        UsageError: `config.output`, naming what differs.
+    """
+    if before.fingerprint is not None and before.fingerprint.digest != now.digest:
+        raise UsageError(
+            f"The earlier run in the output folder differs in: {', '.join(before.fingerprint.differences(now))}.",
+            code="config.output",
+            remedy="Use the same options to resume it, --overwrite to replace it, or another --out.",
+        )
+
+
+def finished(plans: Iterable[CasePlan], before: LedgerState, folder: OutputFolder) -> dict[str, Entry]:
+    """Return the entries of cases that need not be done again: same input files, outputs in place, no passing fault."""
+    done = {}
+    for plan in plans:
+        entry = before.entries.get(plan.case_id)
+        if entry is not None and entry.stamp == stamp_of(plan) and is_kept(entry, folder):
+            done[plan.case_id] = entry
+    return done
+
+
+def run_cases(
+    plans: list[CasePlan], model: DiagnosesCases, job: Job, record: RunRecord, switch: StopSwitch
+) -> Iterator[Entry]:
+    """Yield how each case ended, in the order of the plans; its files are on the disk by then."""
+    clear_staging(record.folder)
+    reader = CaseReader(job.limits.for_dicom(), record.clock)
+    judge = Judge(model, job.config, record.clock)
+    writer = CaseWriter(record.folder, job.config, record.clock)
+    outcomes = run_local(
+        plans, read=reader.read, judge=judge.judge, write=writer.write, workers=job.workers, switch=switch
+    )
+    for outcome in outcomes:
+        yield close_case(outcome.plan, outcome.result)
+
+
+def tell_what_is_there(cases: CaseList, done: Mapping[str, Entry], before: LedgerState, listen: Listener) -> None:
+    """Report what was found, what an earlier run finished, and how the input changed since."""
+    skipped = Counter(item.reason for item in cases.skipped if not item.code)
+    listen(Found(cases=len(cases.plans), done_before=len(done), skipped=dict(skipped.most_common())))
+    now = {plan.case_id for plan in cases.plans}
+    if before.ignored_lines:
+        listen(Told(f"{before.ignored_lines} damaged lines of the ledger were ignored.", is_warning=True))
+    if before.planned and (new := now - before.planned):
+        listen(Told(f"{len(new)} studies are new since the earlier run (io.changed).", is_warning=True))
+    if gone := before.planned - now:
+        listen(Told(f"{len(gone)} studies of the earlier run are not there any more (io.changed).", is_warning=True))
+    changed = [case_id for case_id in before.entries if case_id in now and case_id not in done]
+    if changed:
+        listen(Told(f"{len(changed)} cases of the earlier run are done again.", is_warning=True))
+    if cases.unmatched_reports:
+        listen(Told(f"{cases.unmatched_reports} reports belong to no study found here.", is_warning=True))
+
+
+def _shard_key(plan: CasePlan) -> str:
+    return plan.study.study_uid if plan.study is not None else plan.case_id
+
+
+def _told(entry: Entry, done: int) -> CaseDone:
+    return CaseDone(
+        case_id=entry.case_id,
+        status=entry.status,
+        done=done,
+        code=entry.failure.get("code", ""),
+        reason=entry.failure.get("reason", ""),
+    )

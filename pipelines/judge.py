@@ -1,0 +1,122 @@
+"""One case on its way: read, diagnosed, explained. A failed explanation never takes the diagnosis with it."""
+
+import hashlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from medmm.cases import CasePlan
+from medmm.dicom.limits import Limits
+from medmm.errors import InputError
+from medmm.results import Diagnosis, Explanation
+from medmm.types import Case, Note
+from pipelines.config import RunConfig
+from pipelines.engine import Refused, StageClock, attempt
+
+if TYPE_CHECKING:
+    from medmm.diagnose import ModelSpec
+
+# How the death of a decoder shows; a machine short of memory or time for a moment may do better the second time.
+_WORTH_ANOTHER_TRY = frozenset(("decode.failed", "limit.memory", "limit.time"))
+
+
+class DiagnosesCases(Protocol):
+    """What the batch needs of a model; `medmm.Diagnoser` is one."""
+
+    @property
+    def spec(self) -> "ModelSpec":
+        """What the model reads."""
+
+    @property
+    def device(self) -> object:
+        """Where it runs; its text names the device."""
+
+    def diagnose(self, case: Case) -> Diagnosis:
+        """Return the answers for a case."""
+
+    def explain(self, case: Case, diagnosis: Diagnosis, level: Literal["fast", "full"] = "fast") -> Explanation:
+        """Return why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A case with its answers and the reasons; without reasons where none were asked for or the method failed."""
+
+    explanation: Explanation
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """Everything a reader must know, each once."""
+        parts = (*self.explanation.case.all_notes(), *self.explanation.diagnosis.notes, *self.explanation.notes)
+        return tuple(dict.fromkeys(parts))
+
+
+@dataclass(frozen=True, slots=True)
+class CaseReader:
+    """Reads cases under caps. A case whose decoder died or hung is tried once more."""
+
+    limits: Limits
+    clock: StageClock
+
+    def read(self, plan: CasePlan) -> Case | Refused:
+        """Return the case, or why it cannot be read."""
+        case = attempt("read", lambda: plan.read(limits=self.limits), self.clock)
+        if isinstance(case, Refused) and case.code in _WORTH_ANOTHER_TRY:
+            case = attempt("read", lambda: plan.read(limits=self.limits), self.clock)
+        return case
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A model with the run's settings."""
+
+    model: DiagnosesCases
+    config: RunConfig
+    clock: StageClock
+
+    def judge(self, case: Case) -> Judged | Refused:
+        """Return the diagnosis and explanation of a case, or why there is none."""
+        _seed(self.config.seed, case.input_hashes)
+        diagnosis = attempt("diagnose", lambda: self._diagnose(case), self.clock)
+        if isinstance(diagnosis, Refused) and diagnosis.code == "limit.gpu_memory":
+            _free_device_memory()
+            diagnosis = attempt("diagnose", lambda: self._diagnose(case), self.clock)
+        if isinstance(diagnosis, Refused):
+            return diagnosis
+        return Judged(self._explain(case, diagnosis))
+
+    def _diagnose(self, case: Case) -> Diagnosis:
+        if self.model.spec.is_volume_required and not case.volumes:
+            raise InputError(
+                f"No series of the study is one of those that the model needs ({', '.join(self.model.spec.roles)}).",
+                code="series.none",
+                remedy="`medmm check` shows how the series were recognised.",
+            )
+        return self.model.diagnose(case)
+
+    def _explain(self, case: Case, diagnosis: Diagnosis) -> Explanation:
+        bare = Explanation(case=case, diagnosis=diagnosis, tasks={})
+        level = self.config.explain
+        if level == "none":
+            return bare
+        explain: Callable[[], Explanation] = lambda: self.model.explain(case, diagnosis, level)  # noqa: E731
+        explanation = attempt("explain", explain, self.clock)
+        if isinstance(explanation, Refused):
+            sentence = f"The explanation failed ({explanation.code}); the diagnosis stands without it."
+            return replace(bare, notes=(Note("explain.failed", sentence),))
+        return explanation
+
+
+def _seed(start: int, inputs: Mapping[str, str]) -> None:
+    """Let random numbers depend on the case's content, not on its place in the batch."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        digest = hashlib.sha256(f"{start} {sorted(inputs.items())}".encode()).digest()
+        torch.manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def _free_device_memory() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
