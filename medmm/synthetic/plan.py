@@ -22,10 +22,14 @@ ROLES = ("t1", "flair", "t1ce")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disease:
-    """One possible answer and how it shows: `findings` maps a planted phrase to the sentence that affirms it."""
+    """One possible answer and how it shows: `findings` maps a planted phrase to the sentence that affirms it.
+
+    `concept` is the disease in the default knowledge graph.
+    """
 
     name: str
     title: str
+    concept: str
     appearance: Appearance
     findings: Mapping[str, str]
     age_mean_years: float
@@ -37,11 +41,12 @@ DISEASES: tuple[Disease, ...] = (
     Disease(
         name="glioblastoma",
         title="Glioblastoma",
+        concept="ORPHA:360",
         appearance="ring",
         findings={
             "ring enhancement": "After contrast the lesion shows irregular ring enhancement.",
-            "restricted diffusion": "The cellular part of the lesion shows restricted diffusion.",
-            "lipid-lactate peak": "Spectroscopy shows a lipid-lactate peak.",
+            "elevated Choline/NAA ratio": "Spectroscopy shows an elevated Choline/NAA ratio.",
+            "lipid-lactate peak": "There is a lipid-lactate peak in the centre.",
             "increased rCBV": "Perfusion imaging shows increased rCBV.",
         },
         age_mean_years=64,
@@ -51,6 +56,7 @@ DISEASES: tuple[Disease, ...] = (
     Disease(
         name="meningioma",
         title="Meningioma",
+        concept="ORPHA:2495",
         appearance="solid",
         findings={
             "dural tail": "There is a dural tail along the adjacent convexity.",
@@ -65,6 +71,7 @@ DISEASES: tuple[Disease, ...] = (
     Disease(
         name="multiple_sclerosis",
         title="Multiple sclerosis",
+        concept="RSD:d/multiple_sclerosis",
         appearance="plaques",
         findings={
             "central vein sign": "Several lesions show a central vein sign.",

@@ -17,13 +17,13 @@ _NEUTRAL = (
     "The paranasal sinuses are clear.",
     "No acute infarct.",
 )
-_DENIALS = ("No {finding}.", "There is no evidence of {finding}.", "No sign of {finding}.")
+DENIALS = ("No {finding}.", "There is no evidence of {finding}.", "No sign of {finding}.")
 
 
 def write_report(case: PlantedCase, rng: np.random.Generator) -> dict[str, str]:
     """Section title to text, in the order of a radiology report. The disease is never named, nor is the side."""
     affirming = [sentence for name, sentence in _sentences().items() if name in case.affirmed]
-    denying = [_DENIALS[int(rng.integers(len(_DENIALS)))].format(finding=name) for name in case.denied]
+    denying = [DENIALS[int(rng.integers(len(DENIALS)))].format(finding=name) for name in case.denied]
     neutral = [_NEUTRAL[i] for i in sorted(rng.choice(len(_NEUTRAL), size=2, replace=False))]
     opening = f"There is an abnormality near the {case.lobe} lobe."
     contrast = "before and after contrast" if "t1ce" in case.roles else "without contrast"

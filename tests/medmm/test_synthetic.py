@@ -10,8 +10,11 @@ import numpy as np
 import pydicom
 import pytest
 
+import kg
 from medmm.synthetic import DISEASES, plan_case, write_cohort
 from medmm.synthetic.cohort import Cohort
+from medmm.synthetic.plan import Disease
+from medmm.synthetic.words import DENIALS
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +94,19 @@ def test_reports_affirm_and_deny_what_was_planted_and_never_name_a_disease(cohor
             assert phrase.lower() in text
         for word in ("glioblastoma", "meningioma", "sclerosis", "left", "right ", "tumor", "demyelin"):
             assert word not in text.replace("right angles", "")
+
+
+@pytest.mark.parametrize("disease", DISEASES, ids=lambda disease: disease.name)
+def test_every_planted_finding_is_read_from_its_sentence_and_leads_to_its_disease(disease: Disease) -> None:
+    graph = kg.load_default()
+
+    for phrase, sentence in disease.findings.items():
+        affirmed = [m for m in kg.link(sentence) if m.text.lower() == phrase.lower() and m.status == "present"]
+        denied = [m for template in DENIALS for m in kg.link(template.format(finding=phrase))]
+
+        assert len(affirmed) == 1, phrase
+        assert kg.paths(graph, [affirmed[0].concept], disease.concept, max_hops=1), phrase
+        assert [m.status for m in denied] == ["absent"] * len(DENIALS), phrase
 
 
 def test_truth_stays_outside_the_input_folders(cohort: Cohort) -> None:
