@@ -44,7 +44,7 @@ VAGUE = frozenset(
         "intensity",
         "variable",
         "enhancement",
-    }  # fmt: skip
+    }
 )
 
 

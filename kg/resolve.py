@@ -17,6 +17,8 @@ PREFIX_ORDER = ("MONDO", "DOID", "OMIM", "ORPHA", "DECIPHER", "HP", "UBERON", "S
 MERGED_BY_NAME = frozenset({"disease", "finding", "anatomy", "modality"})
 # Prefixes of identifiers that we or a hospital made from names: several may fall into one concept.
 MADE_FROM_NAMES = frozenset({"RSD", "LOCAL"})
+# Vocabularies whose codes are narrow enough that two concepts with one code mean nearly the same.
+SHARED_XREFS = frozenset({"UMLS", "SCT", "MESH"})
 # A name borne by more concepts than this is too generic to say that they are related.
 MAX_CLOSE_GROUP = 8
 
@@ -143,10 +145,27 @@ def _join_by_name(records: dict[str, list[tuple[int, ConceptRecord]]], groups: _
     for group in names.values():
         for curie in group[1:]:
             defects["name joins refused (two ids of one authority)"] += not groups.join(group[0], curie)
+    _join_mutual(records, groups, names)
     for key, group in names.items():
         targets = {groups.root(target) for target in synonyms.get(key, ())} - {groups.root(curie) for curie in group}
         if len(targets) == 1:
             groups.join(group[0], next(iter(targets)))
+
+
+def _join_mutual(
+    records: dict[str, list[tuple[int, ConceptRecord]]], groups: _Groups, names: dict[tuple[str, str], list[str]]
+) -> None:
+    """Join two ids of one kind where each gives the other's name as a synonym of any scope."""
+    said: dict[str, set[str]] = defaultdict(set)
+    for (kind, _), members in names.items():
+        for curie in members:
+            for _, record in records[curie]:
+                for text, _ in record.synonyms:
+                    said[curie].update(names.get((kind, normal_name(text)), ()))
+    for curie in sorted(said, key=authority_rank):
+        for other in sorted(said[curie], key=authority_rank):
+            if curie in said.get(other, ()):
+                groups.join(curie, other)
 
 
 def _merge(
@@ -198,7 +217,7 @@ def _close_matches(concepts: dict[str, MergedConcept], representative: dict[str,
                 is_same_kind = concepts[target].kind == concept.kind
                 first, second = sorted((curie, target))
                 pairs[first, second] = EXACT_MATCH if is_same_kind else CLOSE_MATCH
-    for group in by_name.values():
+    for group in (*by_name.values(), *_by_shared_xref(concepts).values()):
         if 1 < len(group) <= MAX_CLOSE_GROUP:
             ordered = sorted(group)
             for index, first in enumerate(ordered):
@@ -206,3 +225,13 @@ def _close_matches(concepts: dict[str, MergedConcept], representative: dict[str,
                     if group[first] != group[second]:
                         pairs.setdefault((first, second), CLOSE_MATCH)
     return [RelationRecord(first, predicate, second) for (first, second), predicate in sorted(pairs.items())]
+
+
+def _by_shared_xref(concepts: dict[str, MergedConcept]) -> dict[str, dict[str, str]]:
+    """Concepts (id -> kind) that give the same code of a fine-grained vocabulary, by that code."""
+    groups: dict[str, dict[str, str]] = defaultdict(dict)
+    for curie, concept in concepts.items():
+        for xref in concept.xrefs:
+            if _authority(xref) in SHARED_XREFS:
+                groups[xref][curie] = concept.kind
+    return groups

@@ -4,6 +4,7 @@ Source: Schwartz and Hearst, A simple algorithm for identifying abbreviation def
 """
 
 import re
+from dataclasses import dataclass
 from typing import NamedTuple
 
 _PARENTHESIS = re.compile(r"\(([A-Za-z][A-Za-z0-9/&-]{1,9})(?:[,;][^()]*)?\)")
@@ -52,3 +53,66 @@ def _long_form(short: str, text: str, begin: int, end: int) -> int | None:
         position -= 1
     start = position + 1
     return start if len(text[start:end].split()) >= 1 and end - start > len(short) else None
+
+
+class Origin(NamedTuple):
+    """Original token positions [start, stop) that a token of a stream stands for."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A text's tokens with something replaced; `changed` counts replaced or dropped tokens up to each position."""
+
+    tokens: list[str]
+    origin: list[Origin]
+    changed: list[int]
+
+    def is_whole(self, start: int, stop: int) -> bool:
+        """Whether [start, stop) holds a change and cuts no long form in two."""
+        is_cut_left = start > 0 and self.origin[start - 1] == self.origin[start]
+        is_cut_right = stop < len(self.origin) and self.origin[stop - 1] == self.origin[stop]
+        return self.changed[stop] > self.changed[start] and not (is_cut_left or is_cut_right)
+
+
+def spelt_out(tokens: list[str], uses: dict[int, list[str]]) -> tuple[Stream, Stream]:
+    """Return two readings: every defined abbreviation replaced by its long form, and "(ABBR)" left out.
+
+    `uses` gives the long form at each position where a defined abbreviation stands.
+    "glucose-6-phosphate dehydrogenase (G6PD) deficiency" names the deficiency only in the second reading, a later
+    "G6PD deficiency" only in the first.
+    """
+    return _replaced(tokens, uses), _without_parentheses(tokens, uses)
+
+
+def _replaced(tokens: list[str], uses: dict[int, list[str]]) -> Stream:
+    words: list[str] = []
+    origin: list[Origin] = []
+    changed = [0]
+    for position, token in enumerate(tokens):
+        long_form = uses.get(position)
+        for word in long_form or [token]:
+            words.append(word)
+            origin.append(Origin(position, position + 1))
+            changed.append(changed[-1] + (long_form is not None))
+    return Stream(words, origin, changed)
+
+
+def _without_parentheses(tokens: list[str], uses: dict[int, list[str]]) -> Stream:
+    words: list[str] = []
+    origin: list[Origin] = []
+    changed = [0]
+    position = 0
+    while position < len(tokens):
+        if tokens[position] == "(" and tokens[position + 2 : position + 3] == [")"] and position + 1 in uses:
+            if origin:
+                changed[-1] += 1
+            position += 3
+            continue
+        words.append(tokens[position])
+        origin.append(Origin(position, position + 1))
+        changed.append(changed[-1])
+        position += 1
+    return Stream(words, origin, changed)

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from kg.text.context_rules import Category, Rule, trigger_table
 from kg.text.mention import Experiencer, Status, Temporality
-from kg.text.normalise import Normalised
+from kg.text.normalise import Normalised, normalise
 
 # Punctuation that ends a trigger's reach without ending the sentence.
 _STOPS = frozenset(";:")
+_ACTING: tuple[Category, ...] = ("negation", "uncertainty", "historical", "hypothetical", "other")
 _HEADING = re.compile(r"^[ \t]*([A-Za-z][A-Za-z /&()-]{2,48}?)[ \t]*:", re.MULTILINE)
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 # A line break ends a sentence only where the next line starts like a new item.
@@ -72,6 +73,19 @@ _QUESTION_HEADINGS = frozenset(
 )
 
 
+def context_of(text: str, start: int, end: int) -> Context:
+    """Return what a text says about its characters [start, end), for mentions found by other means.
+
+    Raises:
+        ValueError: If the span holds no word.
+    """
+    tokens = normalise(text)
+    inside = [at for at, (a, b) in enumerate(zip(tokens.starts, tokens.ends, strict=True)) if a < end and b > start]
+    if not inside:
+        raise ValueError(f"Expected a span with a word in it (got characters {start} to {end}).")
+    return contexts(text, tokens, [Span(inside[0], inside[-1] + 1)])[0]
+
+
 def contexts(text: str, tokens: Normalised, mentions: list[Span]) -> list[Context]:
     """Return the context of each mention (token spans, in text order)."""
     if not mentions:
@@ -86,25 +100,25 @@ def contexts(text: str, tokens: Normalised, mentions: list[Span]) -> list[Contex
         start = bounds[sentence]
         stop = bounds[sentence + 1] if sentence + 1 < len(bounds) else len(tokens.tokens)
         spans = [Span(mentions[index].start - start, mentions[index].stop - start) for index in members]
-        section = _section_default(headings, tokens.starts[start])
-        for index, context in zip(members, _judge(tokens.tokens[start:stop], spans, section), strict=True):
-            found[index] = context
+        acting = _judge(tokens.tokens[start:stop], spans)
+        for index, categories in zip(members, acting, strict=True):
+            section = _section_default(headings, tokens.starts[mentions[index].start])
+            found[index] = _combine(categories, section)
     return found
 
 
-def _judge(tokens: list[str], mentions: list[Span], section: Context) -> list[Context]:
-    """Return contexts inside one sentence; a trigger inside a mention's own words does not act."""
+def _judge(tokens: list[str], mentions: list[Span]) -> list[set[Category]]:
+    """Return what acts on each mention of a sentence; a trigger inside a mention's own words does not act."""
     covered = {position for mention in mentions for position in range(mention.start, mention.stop)}
     effects = _effects(tokens, covered)
-    judged = []
-    for mention in mentions:
-        acting = {
+    return [
+        {
             effect.rule.category
             for effect in effects
             if effect.span.start <= mention.start and mention.stop <= effect.span.stop
         }
-        judged.append(_combine(acting, section))
-    return judged
+        for mention in mentions
+    ]
 
 
 def _combine(acting: set[Category], section: Context) -> Context:
@@ -120,22 +134,36 @@ def _combine(acting: set[Category], section: Context) -> Context:
 
 def _effects(tokens: list[str], covered: set[int]) -> list[_Effect]:
     triggers = _find_triggers(tokens, covered)
-    stops = sorted(
-        [span.start for rules, span in triggers if any(rule.category == "termination" for rule in rules)]
-        + [position for position, token in enumerate(tokens) if token in _STOPS]
-    )
+    stops = _stops(tokens, triggers)
     effects = []
     for rules, span in triggers:
         for rule in rules:
+            if rule.direction == "none":
+                continue
+            ends = stops[rule.category]
             if rule.direction == "pre":
-                at = bisect_right(stops, span.stop - 1)
-                limit = stops[at] if at < len(stops) else len(tokens)
+                at = bisect_right(ends, span.stop - 1)
+                limit = ends[at] if at < len(ends) else len(tokens)
                 effects.append(_Effect(rule, Span(span.stop, min(limit, span.stop + rule.reach))))
-            elif rule.direction == "post":
-                at = bisect_right(stops, span.start - 1)
-                limit = stops[at - 1] + 1 if at else 0
+            else:
+                at = bisect_right(ends, span.start - 1)
+                limit = ends[at - 1] + 1 if at else 0
                 effects.append(_Effect(rule, Span(max(limit, span.start - rule.reach), span.start)))
     return effects
+
+
+def _stops(tokens: list[str], triggers: list[tuple[tuple[Rule, ...], Span]]) -> dict[Category, list[int]]:
+    """Positions, per category, at which a trigger of that category stops acting."""
+    found: dict[Category, list[int]] = {category: [] for category in _ACTING}
+    for rules, span in triggers:
+        for rule in rules:
+            for category in rule.ends:
+                found[category].append(span.start)
+    marks = [position for position, token in enumerate(tokens) if token in _STOPS]
+    for category in _ACTING:
+        if category != "hypothetical":  # "call if any of the following are noted: fever; chills"
+            found[category] = sorted(found[category] + marks)
+    return found
 
 
 def _find_triggers(tokens: list[str], covered: set[int]) -> list[tuple[tuple[Rule, ...], Span]]:

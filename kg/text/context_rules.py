@@ -12,12 +12,17 @@ Direction = Literal["pre", "post", "none"]
 
 
 class Rule(NamedTuple):
-    """What a phrase does. `reach` is how many tokens it acts over at most."""
+    """What a phrase does. `reach` is how many tokens it acts over at most; a termination `ends` some categories."""
 
     category: Category
     direction: Direction
     reach: int = 40
+    ends: frozenset[Category] = frozenset()
 
+
+_CLAIMS: frozenset[Category] = frozenset(("negation", "uncertainty"))
+_BACKGROUND: frozenset[Category] = frozenset(("historical", "other"))
+_ALL: frozenset[Category] = _CLAIMS | _BACKGROUND | {"hypothetical"}
 
 _PRE_NEGATION = """
 no | not | without | denies | deny | denied | denying | absence of | absent | negative for | neg for | free of |
@@ -38,7 +43,7 @@ patient is not | is not | are not | was not | were not | does not have | did not
 have not had | not had | without any | without evidence of | without sign of | without signs of | w o | no further |
 no other | no associated | no acute | no focal | no gross | no overt | no apparent | no large | no frank |
 no residual | no recurrent | inconsistent with | not consistent with | not suggestive of | not indicative of |
-excluded | excludes | exclude the presence of | with the exclusion of
+excluded | excludes | exclude the presence of | with the exclusion of | ve for | is ve for | no residua of
 """.replace("\n", " ")
 
 _POST_NEGATION = """
@@ -80,14 +85,16 @@ in the differential | less likely | versus | vs | is uncertain | is equivocal | 
 """.replace("\n", " ")
 
 _HISTORICAL = """
-history of | h o | past history of | past medical history | history | previous | previously | prior | status post |
-s p | remote | old | past | in the past | years ago | year ago | months ago | known history of | hx of | hx |
-long history of | previous history of | medical history | surgical history | antecedent
+history of | h o | past history of | past medical history | previous | prior | status post | s p | remote | old |
+past | in the past | years ago | year ago | months ago | known history of | hx of | hx | long history of |
+previous history of | medical history | surgical history | known to have | sequelae of |
+history significant for | medical history significant for | history notable for | history | s p xrt for |
+previous diagnosis of
 """.replace("\n", " ")
 
 _POST_HISTORICAL = """
 in the past | years ago | year ago | months ago | month ago | weeks ago | last year | in childhood | as a child |
-by history | previously | since childhood
+by history | since childhood
 """.replace("\n", " ")
 
 _HYPOTHETICAL = """
@@ -95,7 +102,9 @@ if | should he develop | should she develop | should the patient develop | retur
 return to the emergency department for | in case of | as needed for | risk of | risk for | at risk for |
 at risk of | high risk for | increased risk of | call for | come back for | come back if | unless | to prevent |
 prevention of | prophylaxis | monitor for | watch for | precautions for | educated about | instructed to return |
-be alert for | should there be | should there develop | should you | might develop | could develop
+be alert for | should there be | should there develop | should you | might develop | could develop |
+if any of the following | any signs of | any symptoms of | if there is any | if there are any | if there is |
+if there are | as if | return with | advised to call | alert the physician if | notify | any new
 """.replace("\n", " ")
 
 _OTHER = """
@@ -107,13 +116,24 @@ spouse | roommate | donor | grandchild | twin | mother s | father s
 
 _TERMINATION = """
 but | however | nevertheless | yet | although | though | except | except for | apart from | aside from | otherwise |
-still | which | secondary to | due to | because of | because | cause of | causes of | cause for | etiology of |
-source of | reason for | reasons for | origin of | origin for | trigger event for | as a cause of |
-as the cause of | as a source of | as a reason for | as an etiology of | since | presenting | presents | presented |
-who presents | complains of | complaining of | complaint of | was found | found to have | has | now has | now with |
-now | today | currently | which is | who | where | there is | there are | there was | there were | consistent with |
-compatible with | reveals | revealed | demonstrates | demonstrated | showed | shows | admitted with | admitted for |
-is present | are present | is seen | are seen | is noted | are noted | remains | persists
+still | since
+""".replace("\n", " ")
+
+_TERMINATION_CLAIM = """
+secondary to | due to | because of | because | cause of | causes of | cause for | etiology of | source of |
+reason for | reasons for | origin of | origin for | trigger event for | as a cause of | as the cause of |
+as a source of | as a reason for | as an etiology of | has | where | there is | there are | there was | there were |
+consistent with | compatible with | reveals | revealed | demonstrates | demonstrated | showed | shows | remains |
+remained | persists | which | who | now | today | currently | presents | presented | complains of | was found |
+found to have | is present | are present | is seen | are seen | is noted | are noted | admitted with |
+admitted for | in regard to
+""".replace("\n", " ")
+
+_TERMINATION_PAST = """
+presenting | presents | presented | who presents | who presented | complains of | complaining of | complaint of |
+was found | found to have | now has | now with | now | today | currently | coming in | comes in | admitted with |
+admitted for | admitted to | was admitted | which | who | is present | are present | is seen | are seen | is noted |
+are noted | signs and symptoms | symptoms were | persists | this visit | on this admission
 """.replace("\n", " ")
 
 _PSEUDO = """
@@ -125,14 +145,23 @@ no longer | not change | not ruled out | not been ruled out | not yet ruled out 
 with and without | with without | and without contrast | without contrast | without intravenous contrast |
 without iv contrast | no previous | no prior | no comparison | history and | history and physical |
 history and examination | history taking | history for | social history | no abnormal vessels extending |
-if negative | if not | as if | if any | no further change | prior to | old man | old woman | old male | old female |
-year old | month old | week old | day old | old boy | old girl | not clear | poor history | absence seizure |
-absent minded | negative pressure | free fluid | free air | free flap | free text | negative margin | old patient |
-status post mother | father in law's report | no less than | not infrequently | not uncommonly | rule of |
-non small cell | non small | non hodgkin | non ossifying | non ischemic | non specific | non alcoholic |
-non obstructive | non occlusive | non seminomatous | non functioning | non displaced | non communicating |
-non accidental | non compressive | non st | non obstructing | non calcified | non enhancing | non muscle invasive |
-non invasive | non keratinizing | non epithelial | non neoplastic | non keratinising
+no further change | prior to | old man | old woman | old male | old female | year old | month old | week old |
+day old | old boy | old girl | not clear | poor history | absence seizure | absent minded | negative pressure |
+free fluid | free air | free flap | free text | negative margin | old patient | status post mother |
+father in law's report | no less than | not infrequently | not uncommonly | rule of | non small cell | non small |
+non hodgkin | non ossifying | non ischemic | non specific | non alcoholic | non obstructive | non occlusive |
+non seminomatous | non functioning | non displaced | non communicating | non accidental | non compressive | non st |
+non obstructing | non calcified | non enhancing | non muscle invasive | non invasive | non keratinizing |
+non epithelial | non neoplastic | non keratinising | day history of | day history | day h o | week history of |
+week history | week h o | month history of | month history | month h o | hour history of | hour history | hour h o |
+year history of | year history | year h o | minute history of | minute history | minute h o |
+history of present illness | history of the present illness | history of presenting illness |
+history of presenting complaint | history present illness | previous hospital | as previously noted |
+as previously described | previously noted | previously described | previously seen | prior study | prior exam |
+prior examination | prior ct | prior mri | prior radiograph | previous study | previous exam |
+previous examination | previous ct | previous mri | clinical history | comparison with prior | compared to prior |
+compared with prior | compared to previous | indication for | past due | negative deflection | negative stress |
+negative t wave
 """.replace("\n", " ")
 
 _TABLE: tuple[tuple[str, Rule], ...] = (
@@ -144,7 +173,9 @@ _TABLE: tuple[tuple[str, Rule], ...] = (
     (_POST_HISTORICAL, Rule("historical", "post", 20)),
     (_HYPOTHETICAL, Rule("hypothetical", "pre", 30)),
     (_OTHER, Rule("other", "pre", 40)),
-    (_TERMINATION, Rule("termination", "none")),
+    (_TERMINATION, Rule("termination", "none", ends=_ALL)),
+    (_TERMINATION_CLAIM, Rule("termination", "none", ends=_CLAIMS)),
+    (_TERMINATION_PAST, Rule("termination", "none", ends=_BACKGROUND)),
     (_PSEUDO, Rule("pseudo", "none")),
 )
 
@@ -159,4 +190,8 @@ def trigger_table() -> dict[tuple[str, ...], tuple[Rule, ...]]:
             key = tuple(normal_name(phrase).split())
             if key and rule not in table.get(key, ()):
                 table[key] = (*table.get(key, ()), rule)
+    # A pseudo phrase does nothing else, even where another list holds it too.
+    for key, rules in table.items():
+        if any(rule.category == "pseudo" for rule in rules):
+            table[key] = ()
     return table

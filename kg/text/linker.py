@@ -5,16 +5,17 @@ normalise -> dictionary (longest match) -> abbreviations in context -> ConText -
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from kg.text.abbreviations import find_definitions
+from kg.text.abbreviations import Stream, find_definitions, spelt_out
 from kg.text.context import Span, contexts
 from kg.text.dictionary import Dictionary, Entry, build_dictionary, encode
 from kg.text.mention import Mention
-from kg.text.normalise import Normalised, fold, normalise
+from kg.text.normalise import Normalised, normalise
 
 if TYPE_CHECKING:
     from kg.graph import KnowledgeGraph
@@ -58,63 +59,80 @@ class Linker:
 
     def lookup(self, name: str) -> str | None:
         """Return the concept whose name or synonym is exactly this (after normalisation), or None."""
-        value = self._dictionary.values.get(encode(normalise(name).tokens))
-        return None if value is None else self.graph.id(self._dictionary.entries[value].concept)
+        entry = self._dictionary.find(normalise(name).tokens)
+        return None if entry is None else self.graph.id(entry.concept)
+
+    def lookup_any(self, name: str, kinds: Sequence[str]) -> str | None:
+        """Return the concept whose name or synonym is exactly this, if it is of one of the kinds."""
+        entry = self._dictionary.find(normalise(name).tokens)
+        if entry is None or self.graph.kind(entry.concept) not in kinds:
+            return None
+        return self.graph.id(entry.concept)
 
     def _matches(self, text: str, tokens: Normalised) -> list[tuple[Span, Entry]]:
+        """Longest trusted matches over the text as written and with its own abbreviations spelt out."""
         if not self._dictionary.entries or not tokens.tokens:
             return []
-        defined = self._defined(text)
-        coded_ends = np.cumsum([len(token) + 2 for token in tokens.tokens]).tolist()
-        automaton: Any = self._dictionary.automaton
-        spans: list[tuple[int, int, Entry]] = []
-        for end, value in automaton.iter(encode(tokens.tokens)):
-            stop = bisect_left(coded_ends, end + 1) + 1
-            size = self._dictionary.lengths[value]
-            spans.append((stop - size, stop, self._dictionary.entries[value]))
-        spans += self._defined_uses(tokens, text, defined)
+        found = self._search(tokens.tokens, None)
+        defined = self._defined(text, tokens) if "(" in text else {}
+        if defined:
+            for stream in spelt_out(tokens.tokens, _uses(text, tokens, defined)):
+                found += self._search(stream.tokens, stream)
+        named = {entry.concept for _, entry in found if not entry.surface}
         return _longest(
             [
-                (Span(start, stop), entry)
-                for start, stop, entry in spans
-                if not entry.surface or self._is_trusted_abbreviation(entry, text, tokens, start, stop, defined)
+                (span, entry)
+                for span, entry in found
+                if not entry.surface or self._is_trusted(entry, text, tokens, span, named, defined)
             ]
         )
 
-    def _defined(self, text: str) -> dict[str, Entry | None]:
-        """Abbreviations that the text defines: short form -> entry of the long form (None where it is unknown)."""
-        found: dict[str, Entry | None] = {}
-        if "(" not in text:
-            return found
+    def _search(self, words: list[str], stream: Stream | None) -> list[tuple[Span, Entry]]:
+        """All dictionary matches in a token sequence, as spans of the original tokens."""
+        automaton: Any = self._dictionary.automaton
+        entries, lengths = self._dictionary.entries, self._dictionary.lengths
+        ends = list(accumulate([len(word) + 2 for word in words]))
+        spans = []
+        for end, value in automaton.iter(encode(words)):
+            stop = bisect_left(ends, end + 1) + 1
+            start = stop - lengths[value]
+            if stream is None:
+                spans.append((Span(start, stop), entries[value]))
+            elif stream.is_whole(start, stop) and not entries[value].surface:
+                span = Span(stream.origin[start].start, stream.origin[stop - 1].stop)
+                spans.append((span, entries[value]))
+        return spans
+
+    def _defined(self, text: str, tokens: Normalised) -> dict[str, list[str]]:
+        """Abbreviations that the text defines, as written, with the tokens of their long forms."""
+        found: dict[str, list[str]] = {}
         for short, start, end in find_definitions(text):
-            value = self._dictionary.values.get(encode(normalise(text[start:end]).tokens))
-            entry = None if value is None else self._dictionary.entries[value]
-            found[short] = entry and entry._replace(method="abbreviation", surface="")
+            first, last = bisect_left(tokens.starts, start), bisect_left(tokens.starts, end)
+            if tokens.tokens[first:last]:
+                found.setdefault(short, tokens.tokens[first:last])
         return found
 
-    def _defined_uses(
-        self, tokens: Normalised, text: str, defined: dict[str, Entry | None]
-    ) -> list[tuple[int, int, Entry]]:
-        if not defined:
-            return []
-        folded = {fold(short): (short, entry) for short, entry in defined.items() if entry is not None}
-        uses = []
-        for position, token in enumerate(tokens.tokens):
-            known = folded.get(token)
-            if known is not None and known[1] is not None:
-                written = text[tokens.starts[position] : tokens.ends[position]]
-                if written.rstrip("s") == known[0].rstrip("s"):
-                    uses.append((position, position + 1, known[1]))
-        return uses
-
-    def _is_trusted_abbreviation(
-        self, entry: Entry, text: str, tokens: Normalised, start: int, stop: int, defined: dict[str, Entry | None]
+    def _is_trusted(
+        self, entry: Entry, text: str, tokens: Normalised, span: Span, named: set[int], defined: dict[str, list[str]]
     ) -> bool:
-        """Whether a dictionary abbreviation may stand: written in its own case, long enough, not defined otherwise."""
-        written = text[tokens.starts[start] : tokens.ends[stop - 1]]
+        """Whether an abbreviation may stand: written in its case, and clinical or explained by the text itself."""
+        written = text[tokens.starts[span.start] : tokens.ends[span.stop - 1]]
         if written in defined:
             return False
-        return written.rstrip("s") == entry.surface.rstrip("s") and len(written) >= 3
+        if written.rstrip("s") != entry.surface.rstrip("s"):
+            return False
+        return entry.concept in named or (entry.is_clinical and len(written) >= 3)
+
+
+def _uses(text: str, tokens: Normalised, defined: dict[str, list[str]]) -> dict[int, list[str]]:
+    """Positions at which a defined abbreviation stands as it was written (a plural s allowed), with its long form."""
+    found = {}
+    for position, (start, end) in enumerate(zip(tokens.starts, tokens.ends, strict=True)):
+        written = text[start:end]
+        long_form = defined.get(written) or defined.get(written.removesuffix("s"))
+        if long_form is not None:
+            found[position] = long_form
+    return found
 
 
 def _longest(found: list[tuple[Span, Entry]]) -> list[tuple[Span, Entry]]:

@@ -51,6 +51,11 @@ _BRITISH = (
 )
 _BRITISH_HINT = re.compile(r"ae|oe|our|tre|bre|grey|sulph|lis|eurism")
 
+# Roman numerals are written as digits; those of one letter only where the word before says that a number follows.
+_ROMAN = {"ii": "2", "iii": "3", "iv": "4", "vi": "6", "vii": "7", "viii": "8", "ix": "9"}
+_ROMAN_LETTER = {"i": "1", "v": "5", "x": "10"}
+_NUMBERED = frozenset(("type", "grade", "stage", "class", "group", "phase", "factor", "syndrome", "disease"))
+
 _PLURALS = {
     "foci": "focus",
     "emboli": "embolus",
@@ -136,9 +141,14 @@ class Normalised:
 
 def normalise(text: str) -> Normalised:
     """Return folded tokens with character spans of the original text."""
-    tokens, starts, ends = [], [], []
+    tokens: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
     for match in _TOKEN.finditer(text):
-        tokens.append(fold(match.group()))
+        word = fold(match.group())
+        if word in _ROMAN_LETTER and tokens and tokens[-1] in _NUMBERED:
+            word = _ROMAN_LETTER[word]
+        tokens.append(word)
         start, end = match.span()
         starts.append(start)
         ends.append(end)
@@ -151,7 +161,7 @@ def normal_name(text: str) -> str:
     >>> normal_name("Wilms' Tumours")
     'wilm tumor'
     """
-    return " ".join([fold(token) for token in _TOKEN.findall(text)])
+    return " ".join(normalise(text).tokens)
 
 
 @lru_cache(maxsize=200_000)
@@ -163,6 +173,7 @@ def fold(token: str) -> str:
         word = "".join(char for char in unicodedata.normalize("NFKD", word) if not unicodedata.combining(char))
     if "'" in word:
         word = word.removesuffix("'s").removesuffix("'").replace("'", "")
+    word = _ROMAN.get(word, word)
     if len(word) < 3:
         return word
     if word.endswith("ae") and len(word) > 4:

@@ -28,7 +28,7 @@ single | site | size | skin tag of | slow | small | soft | solid | space | speci
 spread | square | stable | stage | stain | standing | state | status | stool | straight | string | structure | sub |
 subacute | sudden | superficial | superior | surface | suture | symmetric | symptom | syndrome | system | tail |
 target | tear | tender | term | thick | thickness | thin | time | tip | tissue | total | tract | transient |
-transparent | transverse | trunk | tube | tumor | type | typical | ulna of | unilateral | unit | unknown |
+transparent | transverse | trunk | tube | type | typical | ulna of | unilateral | unit | unknown |
 unspecified | upper | uptake | variable | variant | vertical | view | visible | volume | wall | wave | weak |
 wedge | weight | white | whole | wide | width | yellow | zone | zonal | t1 | t2 | t1wi | t2wi | t1w | t2w | flair |
 dwi | adc | gre | stir | swi | ct | mri | mr | us | xr | pet | nm | can | may | all | and | at | be | but | by |

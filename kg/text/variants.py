@@ -1,0 +1,54 @@
+"""Other ways in which clinicians write a name: word order, disease or disorder, type numbers. All in normal form."""
+
+from collections.abc import Iterator
+
+# Head nouns that stand before "of" as well as after a modifier: "stenosis of the aorta", "aorta stenosis".
+_HEADS = frozenset(
+    (
+        "abnormality abscess adenocarcinoma adenoma agenesis aneurysm aplasia atresia atrophy calcification cancer "
+        "carcinoma cyst deficiency degeneration deformity dilatation dislocation duplication dysplasia edema enlargement "
+        "fibrosis fracture hemangioma hematoma hemorrhage hypoplasia infarct infarction inflammation injury lymphoma "
+        "melanoma metastasis necrosis neoplasm obstruction perforation rupture sarcoma stenosis tear thrombosis "
+        "tuberculosis tumor ulcer"
+    ).split(" ")
+)
+_SAME_WORD = {"disease": "disorder", "disorder": "disease", "dilation": "dilatation", "dilatation": "dilation"}
+_ARTICLES = frozenset(("the", "a", "an"))
+
+
+def variants(tokens: list[str]) -> Iterator[list[str]]:
+    """Yield other token sequences for the same name; the name itself is not among them."""
+    seen = {tuple(tokens)}
+    for form in _forms(tokens):
+        if form and tuple(form) not in seen:
+            seen.add(tuple(form))
+            yield form
+
+
+def _forms(tokens: list[str]) -> Iterator[list[str]]:
+    if tokens.count(",") == 1:
+        comma = tokens.index(",")
+        before, after = tokens[:comma], tokens[comma + 1 :]
+        if before and after and not after[0].isdigit() and after[0] not in ("type", "unspecified", "other", "with"):
+            yield after + before
+        if after and after[0] == "type":
+            yield before + after
+        return
+    if "of" in tokens:
+        at = tokens.index("of")
+        rest = [token for token in tokens[at + 1 :] if token not in _ARTICLES]
+        if at >= 1 and tokens[at - 1] in _HEADS and rest and "of" not in rest:
+            yield tokens[: at - 1] + rest + [tokens[at - 1]]
+            yield [*tokens[: at + 1], *rest]
+            yield [*tokens[: at + 1], "the", *rest]
+    elif len(tokens) >= 2 and tokens[-1] in _HEADS:
+        yield [tokens[-1], "of", *tokens[:-1]]
+        yield [tokens[-1], "of", "the", *tokens[:-1]]
+    if len(tokens) >= 2 and tokens[-1] in _SAME_WORD:
+        yield [*tokens[:-1], _SAME_WORD[tokens[-1]]]
+    if len(tokens) >= 3 and tokens[-2] == "type":
+        yield ["type", tokens[-1], *tokens[:-2]]
+        yield [*tokens[:-2], tokens[-1]]
+    elif len(tokens) >= 2 and tokens[-1].isdigit() and len(tokens[-1]) < 3:
+        yield [*tokens[:-1], "type", tokens[-1]]
+        yield ["type", tokens[-1], *tokens[:-1]]
