@@ -4,7 +4,9 @@ import numpy as np
 
 import medmm
 from medmm.report import document as doc
+from medmm.report.figures import AXES, plane_of
 from medmm.report.files import safe_name
+from medmm.report.grids import is_placed
 from medmm.report.rounding import RULE, rounded, rounded_or_none
 from medmm.results import (
     Explanation,
@@ -169,13 +171,15 @@ def _heatmap(part: VolumeAttribution, heatmap_names: set[str]) -> doc.HeatmapPar
         method=part.method,
         target=part.target,
         peak_index=part.peak_index,
+        peak_slice=part.peak_index[AXES[plane_of(part.affine_ras, part.values.shape)]],
         peak_ras_mm=(x, y, z),
         file=f"heatmaps/{safe_name(f'{part.role}_{part.task}', taken=heatmap_names)}.nii.gz",
     )
 
 
 def _region(region: Region, mask_names: set[str]) -> doc.RegionPart:
-    counts = (region.mask > 0).sum(axis=(0, 1))
+    plane = plane_of(region.affine_ras, region.mask.shape)
+    counts = (region.mask > 0).sum(axis=tuple(axis for axis in range(3) if axis != AXES[plane]))
     slices = np.flatnonzero(counts)
     centre = None
     if slices.size:
@@ -186,9 +190,11 @@ def _region(region: Region, mask_names: set[str]) -> doc.RegionPart:
         title=region.title,
         role=region.role,
         is_found=region.is_found,
-        volume_ml=rounded(region.volume_ml),
+        volume_ml=rounded(region.volume_ml) if is_placed(region.affine_ras, region.mask.shape) else None,
         voxel_count=int(counts.sum()),
         peak_probability=rounded(region.peak_probability),
+        plane=plane,
+        slice_count=int(counts.size),
         first_slice=int(slices[0]) if slices.size else None,
         last_slice=int(slices[-1]) if slices.size else None,
         largest_slice=int(np.argmax(counts)) if slices.size else None,
@@ -209,6 +215,8 @@ def _series(case: Case) -> tuple[doc.SeriesPart, ...]:
                 channel_count=int(volume.voxels.shape[0]),
                 shape_voxels=volume.shape,
                 spacing_mm=(i, j, k),
+                plane=plane_of(volume.affine_ras, volume.shape),
+                is_placed=is_placed(volume.affine_ras, volume.shape),
             )
         )
     return tuple(parts)

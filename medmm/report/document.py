@@ -51,6 +51,7 @@ class HeatmapPart(_Part):
     method: str
     target: str
     peak_index: tuple[int, int, int] = Field(description="Voxel (i, j, k) in RAS+ order, counted from 0")
+    peak_slice: int = Field(description="Slice of the plane of acquisition, counted from 0")
     peak_ras_mm: tuple[float, float, float]
     file: str
 
@@ -145,14 +146,16 @@ class TaskPart(_Part):
 
 
 class RegionPart(_Part):
-    """A structure marked in a volume; slices are counted from 0 along k, inferior to superior."""
+    """A structure marked in a volume; slices of `plane` are counted from 0 along its axis (RAS+)."""
 
     title: str
     role: str
     is_found: bool
-    volume_ml: float
+    volume_ml: float | None = Field(description="Null where the source states no voxel size")
     voxel_count: int
     peak_probability: float
+    plane: str = Field(description="axial, coronal or sagittal: the plane of acquisition")
+    slice_count: int
     first_slice: int | None
     last_slice: int | None
     largest_slice: int | None
@@ -169,6 +172,8 @@ class SeriesPart(_Part):
     channel_count: int
     shape_voxels: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
+    plane: str = Field(description="axial, coronal or sagittal: the plane of acquisition")
+    is_placed: bool = Field(description="False for pictures, which state neither orientation nor voxel size")
 
 
 class MentionPart(_Part):

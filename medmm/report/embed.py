@@ -14,12 +14,12 @@ from PIL import Image
 
 from medmm.report.content import CaseReport
 from medmm.report.figures import CT_WINDOWS_HU, EDGES, acquisition_plane, grey_scale
-from medmm.report.grids import DisplayGrid, choose_factors, mask_on_grid, merge_blocks
+from medmm.report.grids import DisplayGrid, choose_factors, is_placed, mask_on_grid, merge_blocks
 from medmm.types import Volume
 
 # What the pictures of all series may take, in bytes as text of the page; with the rest it stays under 5 MB.
 MEDIA_BUDGET_BYTES = 3_800_000
-_VOXEL_BUDGET = 6_000_000
+_VOXEL_BUDGET = 12_000_000
 _ATLAS_JPEG_QUALITY = 85
 # Other planes are offered up to this ratio of slice thickness to pixel width; beyond it they show steps, not anatomy.
 MAX_PLANE_RATIO = 6.0
@@ -35,11 +35,6 @@ def viewer_data(report: CaseReport) -> dict[str, Any]:
         if size <= MEDIA_BUDGET_BYTES or budget < 10_000:
             return {"series": series}
         budget *= max(0.3, 0.9 * MEDIA_BUDGET_BYTES / size)
-
-
-def source_has_orientation(volume: Volume) -> bool:
-    """False for single pictures (PNG, JPEG), whose affine is the identity because nothing is known."""
-    return not (volume.shape[2] == 1 and np.array_equal(volume.affine_ras, np.eye(4)))
 
 
 def _all_series(report: CaseReport, voxel_budget: float) -> tuple[list[dict[str, Any]], int]:
@@ -75,7 +70,7 @@ def _series(role: str, volume: Volume, channel: int, grid: DisplayGrid) -> dict[
         "plane": plane,
         "planes": [plane, *(p for p in EDGES if p != plane)] if is_stack and ratio <= MAX_PLANE_RATIO else [plane],
         "ratio": round(ratio, 1),
-        "edges": EDGES if source_has_orientation(volume) else None,
+        "edges": EDGES if is_placed(volume.affine_ras, volume.shape) else None,
         "codes": list(scale.codes),
         "values": [round(value, 4) for value in scale.values],
         "unit": volume.unit,

@@ -78,6 +78,12 @@ def acquisition_plane(spacing_mm: tuple[float, float, float], shape: tuple[int, 
     return next(name for name, axis in AXES.items() if axis == widest) if stands_out else "axial"
 
 
+def plane_of(affine_ras: np.ndarray, shape: tuple[int, ...]) -> str:
+    """The plane of acquisition of a grid, from its affine."""
+    i, j, k = (float(edge) for edge in np.linalg.norm(affine_ras[:3, :3], axis=0))
+    return acquisition_plane((i, j, k), (shape[0], shape[1], shape[2]))
+
+
 def take_plane(array: np.ndarray, plane: str, index: int) -> np.ndarray:
     """Slice `index` of an (I, J, K) array as a picture (rows, columns) in radiological orientation."""
     return np.take(array, index, axis=AXES[plane]).T[::-1, ::-1]

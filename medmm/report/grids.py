@@ -8,6 +8,11 @@ import numpy as np
 Factors = tuple[int, int, int]
 
 
+def is_placed(affine_ras: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """False for single pictures (PNG, JPEG): their affine is the identity because neither side nor size is known."""
+    return not (shape[2] == 1 and np.array_equal(affine_ras, np.eye(4)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisplayGrid:
     """A source grid with `factors` voxels of each axis merged into one; the last block may be partly empty."""

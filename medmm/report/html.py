@@ -13,7 +13,16 @@ from medmm.report.pages import json_island, render_page
 from medmm.report.pictures import key_slices
 from medmm.report.svg import bar_width, draw_path, signed_bar
 from medmm.report.texts import Texts, load_texts
-from medmm.report.words import answer_titles, certainty, percent, pointer, runner_up, title_of
+from medmm.report.words import (
+    answer_titles,
+    certainty,
+    percent,
+    pointer,
+    region_key,
+    region_values,
+    runner_up,
+    title_of,
+)
 
 _ROWS_SHOWN = 12
 _MENTIONS_SHOWN = 40
@@ -161,26 +170,8 @@ def _draft_line(statement: StatementPart, document: CaseDocument, texts: Texts) 
 
 
 def _region_sentences(document: CaseDocument, texts: Texts) -> list[str]:
-    counts = {part.role: part.shape_voxels[2] for part in document.series}
-    sentences = []
-    for region in document.regions.values():
-        if region.is_found and region.first_slice is not None and region.last_slice is not None:
-            key, values = (
-                "summary.region_found",
-                {
-                    "title": region.title,
-                    "ml": f"{region.volume_ml:.3g}",
-                    "role": texts.known("role", region.role),
-                    "first": region.first_slice + 1,
-                    "last": region.last_slice + 1,
-                    "count": counts.get(region.role, "?"),
-                    "largest": (region.largest_slice or 0) + 1,
-                },
-            )
-        else:
-            key, values = "summary.region_missing", {"title": region.title, "peak": f"{region.peak_probability:.2f}"}
-        sentences.append(texts(key, **values))
-    return sentences
+    regions = document.regions.values()
+    return [texts(f"summary.{region_key(region)}", **region_values(region, texts)) for region in regions]
 
 
 def _island(viewer: Mapping[str, Any], document: CaseDocument, texts: Texts) -> dict[str, Any]:
@@ -190,7 +181,7 @@ def _island(viewer: Mapping[str, Any], document: CaseDocument, texts: Texts) -> 
     roles = [part["role"] for part in viewer["series"]]
     strongest = [task.why.heatmaps[0].role for task in document.tasks.values() if task.why and task.why.heatmaps]
     for part in viewer["series"]:
-        part["label"] = " · ".join([texts.known("role", part["role"]), *part["label"]])
+        part["label"] = " · ".join(filter(None, [texts.known("role", part["role"]), *part["label"]]))
     return {
         **viewer,
         "first": next((roles.index(role) for role in strongest if role in roles), 0),

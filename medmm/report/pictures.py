@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from medmm.report.content import CaseReport
-from medmm.report.embed import source_has_orientation
 from medmm.report.figures import (
     AXES,
     EDGES,
@@ -18,7 +17,7 @@ from medmm.report.figures import (
     render_slice,
     take_plane,
 )
-from medmm.report.grids import DisplayGrid, mask_on_grid
+from medmm.report.grids import DisplayGrid, is_placed, mask_on_grid
 from medmm.report.texts import Texts
 from medmm.report.words import title_of
 from medmm.results import Region, VolumeAttribution
@@ -95,7 +94,7 @@ class _Drawings:
         return self._draw("heat", part.role, plane, index, caption=caption, alt=alt, heat=part.values)
 
     def _place(self, role: str, volume: Volume, plane: str, index: int) -> dict[str, object]:
-        named = self._texts(f"plane.{plane}")
+        named = self._texts(f"plane.{plane if is_placed(volume.affine_ras, volume.shape) else 'picture'}")
         return {
             "role": self._texts.known("role", role),
             "plane": named,
@@ -108,7 +107,7 @@ class _Drawings:
     ) -> KeySlice:
         volume, scale = self._report.volumes[role], self._scales[role]
         grey = scale.grey_table()[scale.encode(take_plane(volume.voxels[0], plane, index))]
-        edges = EDGES[plane] if source_has_orientation(volume) else None
+        edges = EDGES[plane] if is_placed(volume.affine_ras, volume.shape) else None
         size_mm = pixel_mm(volume.spacing_mm, plane)
         masks = [take_plane(mask, plane, index) for mask in self._masks[role]]
         box = lit_box(grey, masks)

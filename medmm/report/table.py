@@ -2,9 +2,11 @@
 
 Columns: `case`, `status` (ok, warn, refused), `abstained`, `outside_training`, `ood_score`, `codes`; for each task
 `<task>`, `<task>.probability`, `<task>.set`, `<task>.abstained`, and `<task>.p.<class>` for each class; for each region
-`<region>.ml`; `model`, `weights_sha256`, `graph_hash`. Refused cases have `case`, `status` and `codes`.
+`<region>.ml` (empty where the voxel size is unknown); `model`, `weights_sha256`, `graph_hash`. Refused cases have
+`case`, `status` and `codes`.
 """
 
+from medmm.report.grids import is_placed
 from medmm.report.rounding import rounded
 from medmm.results import Diagnosis, TaskResult
 
@@ -44,7 +46,7 @@ def result_row(diagnosis: Diagnosis) -> dict[str, str | float]:
     for name, result in diagnosis.tasks.items():
         row.update(_task_cells(name, result))
     for name, region in diagnosis.regions.items():
-        row[f"{name}.ml"] = rounded(region.volume_ml)
+        row[f"{name}.ml"] = rounded(region.volume_ml) if is_placed(region.affine_ras, region.mask.shape) else ""
     model = diagnosis.model
     row["model"] = f"{model.name} {model.version}"
     row["weights_sha256"] = model.weights_sha256

@@ -6,7 +6,7 @@ Sources are JSON pointers (RFC 6901) into the same document, so that every state
 from collections.abc import Iterator
 from typing import Literal
 
-from medmm.report.document import CaseDocument, DraftPart, StatementPart, TaskPart
+from medmm.report.document import CaseDocument, DraftPart, RegionPart, StatementPart, TaskPart
 from medmm.report.texts import Texts
 
 Certainty = Literal["very_likely", "likely", "leaning", "uncertain", "abstained"]
@@ -45,6 +45,27 @@ def runner_up(task: TaskPart) -> tuple[str, float] | None:
     return (second.title, second.probability) if first.probability - second.probability < CLOSE_CALL else None
 
 
+def region_key(region: RegionPart) -> str:
+    """Which text speaks of a region."""
+    return "region_found" if region.first_slice is not None else "region_missing"
+
+
+def region_values(region: RegionPart, texts: Texts) -> dict[str, object]:
+    """What the texts on a region state; slices are counted from 1, as people do."""
+    size = ("voxels", region.voxel_count) if region.volume_ml is None else ("ml", f"{region.volume_ml:.3g}")
+    return {
+        "title": region.title,
+        "size": texts(f"size.{size[0]}", value=size[1]),
+        "role": texts.known("role", region.role),
+        "first": (region.first_slice or 0) + 1,
+        "last": (region.last_slice or 0) + 1,
+        "largest": (region.largest_slice or 0) + 1,
+        "count": region.slice_count,
+        "counted": texts(f"counted.{region.plane}"),
+        "peak": f"{region.peak_probability:.2f}",
+    }
+
+
 def percent(fraction: float) -> str:
     """A coverage as people say it: 0.9 is 90%."""
     return f"{fraction * 100:.4g}%"
@@ -73,22 +94,8 @@ def write_draft(document: CaseDocument, texts: Texts, masks_at_peak: dict[str, s
 
 def _findings(document: CaseDocument, texts: Texts, masks_at_peak: dict[str, str | None]) -> Iterator[StatementPart]:
     yield _series(document, texts)
-    counts = {part.role: part.shape_voxels[2] for part in document.series}
     for name, region in document.regions.items():
-        if region.is_found and region.first_slice is not None and region.last_slice is not None:
-            text = texts(
-                "draft.region_found",
-                title=region.title,
-                ml=f"{region.volume_ml:.3g}",
-                role=texts.known("role", region.role),
-                first=region.first_slice + 1,
-                last=region.last_slice + 1,
-                count=counts.get(region.role, "?"),
-                largest=(region.largest_slice or 0) + 1,
-                peak=f"{region.peak_probability:.2f}",
-            )
-        else:
-            text = texts("draft.region_missing", title=region.title, peak=f"{region.peak_probability:.2f}")
+        text = texts(f"draft.{region_key(region)}", **region_values(region, texts))
         yield StatementPart(text=text, sources=(pointer("regions", name),))
     yield from _heatmaps(document, texts, masks_at_peak)
     yield from _mentions(document, texts)
@@ -115,7 +122,7 @@ def _heatmaps(document: CaseDocument, texts: Texts, masks_at_peak: dict[str, str
     for name, task in document.tasks.items():
         if task.why and task.why.heatmaps:
             heatmap = task.why.heatmaps[0]
-            places.setdefault((heatmap.role, heatmap.peak_index[2], masks_at_peak.get(heatmap.file)), []).append(name)
+            places.setdefault((heatmap.role, heatmap.peak_slice, masks_at_peak.get(heatmap.file)), []).append(name)
     for (role, slice_index, region), names in places.items():
         key = "inside" if region else "outside" if is_marked else "alone"
         tasks = texts("draft.or").join(f"“{document.tasks[name].title}”" for name in names)

@@ -188,7 +188,7 @@
 
   function tell(place) {
     const part = series();
-    const text = fill(words.slice_of, { plane: words[state.plane], slice: sourceSlice(place.w), count: part.source[place.w] });
+    const text = fill(words.slice_of, { plane: part.edges ? words[state.plane] : words.picture, slice: sourceSlice(place.w), count: part.source[place.w] });
     get("where").textContent = `${part.label}: ${text}`;
     canvas.setAttribute("aria-label", `${part.label}: ${text}`);
     get("index").max = part.dims[place.w] - 1;
@@ -246,7 +246,7 @@
     const tasks = part.heatmaps.map((heat) => heat.task);
     if (!tasks.includes(state.heat) && !(keep && state.heat === "")) state.heat = tasks[0] || "";
     options(get("series"), data.series.map((one, n) => [String(n), one.label]), String(number));
-    options(get("plane"), part.planes.map((plane) => [plane, words[plane]]), state.plane);
+    options(get("plane"), part.planes.map((plane) => [plane, part.edges ? words[plane] : words.picture]), state.plane);
     options(get("heatmap"), [...tasks.map((task) => [task, data.tasks[task] || task]), ["", words.no_heatmap]], state.heat);
     const presets = Object.keys(part.presets);
     const first = presets.length ? [] : [["auto", words.auto]];

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import make_explanation
 
@@ -14,6 +15,7 @@ from medmm.report.document import TaskPart
 from medmm.report.texts import load_texts
 from medmm.report.words import certainty, percent, pointer
 from medmm.results import OutOfDistribution
+from medmm.types import Volume
 
 GOLDEN = Path(__file__).with_name("golden_draft_en.txt")
 
@@ -85,6 +87,32 @@ def test_region_that_was_not_found_is_said() -> None:
     empty = replace(region, mask=region.mask * 0, peak_probability=0.2)
 
     assert "Tumour: nothing was marked; highest voxel probability 0.20." in _lines(regions={"tumour": empty})
+
+
+def _on(affine_ras: np.ndarray, shape: tuple[int, int, int]) -> str:
+    """The draft of a case whose only volume and region lie on this grid."""
+    explained = make_explanation()
+    mask = np.zeros(shape, dtype=np.uint8)
+    mask[2:4, 2:4, 0] = 1
+    region = replace(explained.diagnosis.regions["tumour"], mask=mask, affine_ras=affine_ras)
+    volume = Volume(voxels=np.ones((1, *shape), dtype=np.float32), affine_ras=affine_ras, modality="MR")
+    case = replace(explained.case, volumes={"flair": volume})
+    diagnosis = replace(explained.diagnosis, regions={"tumour": region})
+    document = replace(explained, case=case, diagnosis=diagnosis, tasks={}).report().document()
+    return document.draft.findings[1].text
+
+
+def test_slices_are_counted_in_the_plane_of_acquisition() -> None:
+    text = _on(np.diag([1.0, 5.0, 1.0, 1.0]), (8, 6, 8))
+
+    assert "slices 3–4 of 6 counted from the back, largest cross-section in slice 3" in text
+
+
+def test_size_of_a_region_in_a_picture_is_not_given_in_millilitres() -> None:
+    text = _on(np.eye(4), (8, 8, 1))
+
+    assert "4 voxels (their size is unknown)" in text
+    assert "ml" not in text
 
 
 def test_several_answers_can_be_true_at_once() -> None:
