@@ -103,25 +103,13 @@ def _jpeg_ls(raw: bytes, pixels: PixelFormat) -> np.ndarray:
     return np.asarray(jpeg_ls.decode(np.frombuffer(raw, np.uint8)))
 
 
-def _jpeg_baseline(raw: bytes, pixels: PixelFormat) -> np.ndarray:
-    from io import BytesIO
-
-    from PIL import Image
-
-    rows, columns, precision = _frame_header(raw)
-    _check_size(rows, columns, pixels)
-    if precision != 8:
-        return _jpeg_other(raw, pixels)
-    with Image.open(BytesIO(raw), formats=("JPEG",)) as picture:
-        return np.asarray(picture)
-
-
-def _jpeg_other(raw: bytes, pixels: PixelFormat) -> np.ndarray:
+def _jpeg(raw: bytes, pixels: PixelFormat) -> np.ndarray:
+    """Baseline, extended (12 bit) and lossless JPEG; libjpeg-turbo 3 reads all of them."""
     import imagecodecs
 
     rows, columns, _ = _frame_header(raw)
     _check_size(rows, columns, pixels)
-    return np.asarray(imagecodecs.jpeg_decode(raw))
+    return np.asarray(imagecodecs.jpeg8_decode(raw))
 
 
 def _frame_header(raw: bytes) -> tuple[int, int, int]:
@@ -149,10 +137,7 @@ def _check_size(rows: int, columns: int, pixels: PixelFormat) -> None:
 _JPEG = "1.2.840.10008.1.2.4."
 _DECODERS: dict[str, Callable[[bytes, PixelFormat], np.ndarray]] = {
     syntaxes.RLE: _rle,
-    _JPEG + "50": _jpeg_baseline,
-    _JPEG + "51": _jpeg_baseline,
-    _JPEG + "57": _jpeg_other,
-    _JPEG + "70": _jpeg_other,
+    **dict.fromkeys((_JPEG + part for part in ("50", "51", "57", "70")), _jpeg),
     _JPEG + "80": _jpeg_ls,
     _JPEG + "81": _jpeg_ls,
     **dict.fromkeys((_JPEG + part for part in ("90", "91", "201", "202", "203")), _jpeg2000),

@@ -117,6 +117,12 @@ def _read_instance(path: Path, opened: OpenedFile, limits: Limits) -> Instance:
     dataset, notes = opened.dataset, list(opened.notes)
     pixel_format = read_pixel_format(opened, limits)
     pixels = opened.walk.pixels
+    if pixels is None and any(tag >> 16 > 0x7FE0 and tag >> 16 & 1 for tag in dataset.elements):
+        raise InputError(
+            "Expected (7FE0,0010) Pixel Data (got pixels in a private attribute).",
+            code="decode.unsupported",
+            remedy="Export the series again without private compression.",
+        )
     if pixels is None or pixels.start == pixels.stop:
         raise InputError(
             "Expected (7FE0,0010) Pixel Data in an image (got none).",
@@ -125,6 +131,10 @@ def _read_instance(path: Path, opened: OpenedFile, limits: Limits) -> Instance:
         )
     length = -1 if pixels.stop == UNDEFINED else pixels.stop - pixels.start
     notes += check_pixel_length(opened, pixel_format, length)
+    if opened.walk.odd_tags:
+        name = tags.name_of(opened.walk.odd_tags[0])
+        message = f"{len(opened.walk.odd_tags)} attributes have an odd length or an unknown VR; the first is {name}."
+        notes.append(Note("dicom.bad_value", message))
     header = read_acquisition(dataset, opened.media_class)
     frames = read_frames(dataset, header, pixel_format)
     number = dataset.lenient_number(tags.INSTANCE_NUMBER)

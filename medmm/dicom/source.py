@@ -15,6 +15,7 @@ from medmm.types import Note
 
 _FIRST_BYTES = 2**15  # holds nearly every header; grown 8 times over where it does not
 _META_LIMIT = 2**20
+_TRAILING_GROUPS = (b"\xfc\xff", b"\xfa\xff", b"\xff\xfc", b"\xff\xfa")  # trailing padding, digital signatures
 _PROGRAM_MAGIC = (b"MZ", b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xfe\xed\xfa", b"#!")
 
 
@@ -108,6 +109,8 @@ class _Reader:
                 code="dicom.empty",
                 remedy="Export the file again.",
             )
+        if inflated is None:
+            notes += self._after_pixels(result, is_explicit, is_big_endian)
         dataset = DataSet(buffer, result.elements, is_big_endian=is_big_endian)
         return OpenedFile(
             dataset=dataset,
@@ -145,6 +148,25 @@ class _Reader:
                 )
             wanted = min(wanted * 8, size, self.limits.header_bytes)
             buffer = os.pread(self.descriptor, wanted, 0)
+
+    def _after_pixels(self, result: Walk, is_explicit: bool, is_big_endian: bool) -> list[Note]:
+        """Look at what follows native pixels: attributes are fine, other bytes are noted, a cut attribute is refused."""
+        if result.pixels is None or not result.pixels.stop < self.size:
+            return []
+        count = self.size - result.pixels.stop
+        tail = os.pread(self.descriptor, min(count, _FIRST_BYTES), result.pixels.stop)
+        surplus = Note("dicom.pixel_length", f"{count} bytes after the pixels were not used.")
+        if count < 8 or tail[:2] not in _TRAILING_GROUPS:
+            return [surplus]
+        try:
+            walk(tail, 0, count, Walk(), explicit=is_explicit, big_endian=is_big_endian, limits=self.limits)
+        except NeedMoreBytesError:
+            pass
+        except InputError as error:
+            if error.code == "dicom.truncated":
+                raise
+            return [surplus]
+        return []
 
     def _meta(self, head: bytes) -> tuple[int, str, str]:
         """Return start of the data set, transfer syntax and media storage class from group 0002."""
