@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -101,19 +102,16 @@ def _fill_there(
 ) -> tuple[float, float]:
     """Let workers fill the memory behind `descriptor`; returns the range of values."""
     from medmm.dicom import pool
-    from medmm.dicom.codec import Encoder
 
     def tasks() -> Iterator[pool.Task]:
         for portion in _portions(jobs):
-            encoder = Encoder()
-            files = [[encoder.instance(job.instance), job.targets] for job in portion]
             request = {
                 "do": "fill",
                 "shape": plan.buffer_shape,
                 "flips": plan.flips,
                 "buffer_bytes": int(np.prod(plan.buffer_shape)) * 4,
             }
-            yield pool.Task(request, files, "files", descriptor)
+            yield pool.Task(request, portion, "files", _encode, descriptor)
 
     low, high = np.inf, -np.inf
     for reply in pool.run(tasks(), workers, limits):
@@ -125,6 +123,14 @@ def _fill_there(
             raise InputError(message, code=code, remedy=remedy)
         low, high = min(low, values[0]), max(high, values[1])
     return float(low), float(high)
+
+
+def _encode(jobs: list[_FileJob]) -> list[Any]:
+    """Jobs as JSON-ready lists, one stream of shared values for all of them."""
+    from medmm.dicom.codec import Encoder
+
+    encoder = Encoder()
+    return [[encoder.instance(job.instance), job.targets] for job in jobs]
 
 
 def _portions(jobs: list[_FileJob]) -> Iterator[list[_FileJob]]:

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class Task:
     request: dict[str, Any]
     items: list[Any]  # one reply is due for each, in order
     key: str  # where the items stand in the request
+    encode: Callable[[list[Any]], list[Any]] = list  # items as JSON; what is left after a death is encoded anew
     descriptor: int | None = None
     tag: Any = None
     attempts: int = 0  # starts that came to nothing before a file was touched
@@ -165,7 +166,7 @@ def _assign(worker: _Worker, task: Task, limits: Limits) -> None:
     worker.deadline = time.monotonic() + limits.seconds
     worker.served += len(task.items)
     worker.channel.settimeout(limits.seconds)
-    request = {**task.request, task.key: task.items, "limits": asdict(limits)}
+    request = {**task.request, task.key: task.encode(task.items), "limits": asdict(limits)}
     try:
         send(worker.channel, request, task.descriptor)
     except OSError:

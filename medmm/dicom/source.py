@@ -150,7 +150,7 @@ class _Reader:
             buffer = os.pread(self.descriptor, wanted, 0)
 
     def _after_pixels(self, result: Walk, is_explicit: bool, is_big_endian: bool) -> list[Note]:
-        """Look at what follows native pixels: attributes are fine, other bytes are noted, a cut attribute is refused."""
+        """Look at what follows native pixels: attributes are fine, others are noted, a cut one is refused."""
         if result.pixels is None or not result.pixels.stop < self.size:
             return []
         count = self.size - result.pixels.stop
