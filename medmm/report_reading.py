@@ -158,7 +158,7 @@ def find_sections(text: str) -> tuple[Section, ...]:
     A heading is a known title at the start of a line, followed by a colon or written in capitals on a line of its own.
     """
     found = [(match, name) for match in _HEADING_LINE.finditer(text) if (name := _heading_name(match))]
-    ends = [match.start() for match, _ in found[1:]] + [len(text)]
+    ends = [*(match.start() for match, _ in found[1:]), len(text)][: len(found)]
     sections = []
     for (match, name), end in zip(found, ends, strict=True):
         start = match.end("colon") if match.group("colon") else match.end("title")

@@ -51,6 +51,12 @@ class CaseWriter:
 
     def _write(self, plan: CasePlan, judged: Judged) -> Written:
         staging = self.folder.staging(plan.case_id)
+        try:
+            return self._write_in(staging, plan, judged)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)  # there only if something failed; it would take up space
+
+    def _write_in(self, staging: Path, plan: CasePlan, judged: Judged) -> Written:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         report = judged.explanation.report().with_run(config_sha256=self.config.digest, seed=self.config.seed)

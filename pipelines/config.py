@@ -37,6 +37,14 @@ class RunConfig(BaseModel):
             raise ValueError(f"expected some of {', '.join(FORMATS)}")
         return tuple(name for name in FORMATS if name in formats)
 
+    @field_validator("lang")
+    @classmethod
+    def _known_language(cls, lang: str) -> str:
+        from medmm.report.texts import load_texts
+
+        load_texts(lang)
+        return lang
+
     @property
     def digest(self) -> str:
         """SHA-256 of all settings."""

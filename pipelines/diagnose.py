@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from medmm.cases import CaseList, CasePlan, find_cases
 from medmm.errors import UsageError
 from medmm.identity import load_key, shard_of
+from medmm.records import read_table
+from medmm.report_matching import open_shelf
 from pipelines.case_output import CaseWriter, close_case, is_kept, stamp_of
 from pipelines.config import RunConfig, RunLimits
 from pipelines.engine import StopSwitch, listening, run_local
@@ -59,7 +61,7 @@ def diagnose_folder(
         UsageError: Nothing was started: folders, tables, settings or model cannot be used.
         StopRun: The disk is full or the run was stopped; what is finished is kept and `may_resume` goes on.
     """
-    check_apart(job.folder, job.output)
+    check_inputs(job)
     folder = prepare(job.output, may_continue=job.may_resume, may_overwrite=job.may_overwrite)
     with locked(folder), listening(switch or StopSwitch()) as stop:
         before = read_ledger(folder.ledger) if job.may_resume else LedgerState()
@@ -69,6 +71,7 @@ def diagnose_folder(
         fingerprint = fingerprint_of(model.spec, model.device, job.config, job.shard)
         check_same_run(before, fingerprint)
         cases = find_studies(job, model.spec)
+        stop.raise_if_on()
         if job.may_overwrite:
             clear(folder)
         record = RunRecord.start(folder, job.config, fingerprint, cases, workers=job.workers)
@@ -85,8 +88,27 @@ def diagnose_folder(
                 entries[entry.case_id] = entry
                 listen(_told(entry, len(entries) - len(done)))
         record.close(entries.values(), done_before=len(done))
-        stop.raise_if_on()
+        if len(entries) < len(cases.plans):
+            stop.raise_if_on()
         return record.summary
+
+
+def check_inputs(job: Job) -> None:
+    """Raise for what can be known to be wrong before a model is loaded.
+
+    Raises:
+        UsageError: `config.key`, `config.table`, `config.output`.
+    """
+    if not job.folder.is_dir():
+        raise UsageError(
+            "Expected a folder of DICOM studies (there is none of this name).",
+            code="config.key",
+            remedy="Check the path.",
+        )
+    check_apart(job.folder, job.output)
+    open_shelf(job.reports)
+    if job.records is not None:
+        read_table(job.records)
 
 
 def find_studies(job: Job, spec: "ModelSpec") -> CaseList:

@@ -158,8 +158,9 @@ def read_ledger(path: Path) -> LedgerState:
 def stop_if_full(error: OSError, size_bytes: int) -> StopRun | OSError:
     """Return `StopRun` for a full disk or exhausted quota, else the error itself."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        needed = f" ({size_bytes} bytes needed)" if size_bytes else ""
         return StopRun(
-            f"No space left in the output folder ({size_bytes} bytes needed for the next file).",
+            f"No space left in the output folder{needed}.",
             code="disk.full",
             remedy="Make space, then run the same command with --resume.",
         )
