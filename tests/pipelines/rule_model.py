@@ -1,4 +1,4 @@
-"""A small real model for batch tests: rules on pixels and words instead of weights. It stands only where `Diagnoser` does.
+"""A small real model for batch tests: rules on pixels and words, no weights. It stands only where `Diagnoser` does.
 
 It calls the FLAIR hyperintensity by a threshold and answers by counting words, so results depend on all of the input.
 """
