@@ -58,6 +58,10 @@ class CaseReport:
         provenance = self.content.provenance.model_copy(update=run)
         return replace(self, content=self.content.model_copy(update={"provenance": provenance}))
 
+    def without_images(self) -> "CaseReport":
+        """The same report with no picture of the patient: no viewer and no key slices (heatmap and mask files stay)."""
+        return replace(self, volumes={})
+
     def document(self, *, lang: str = "en", include_report_text: bool = False) -> CaseDocument:
         """What may be written: the draft in a language, the report's text and words only where asked for."""
         content = self.content if include_report_text else _without_report_text(self.content)

@@ -17,7 +17,7 @@ from medmm.report.figures import CT_WINDOWS_HU, EDGES, acquisition_plane, grey_s
 from medmm.report.grids import DisplayGrid, choose_factors, is_placed, mask_on_grid, merge_blocks
 from medmm.types import Volume
 
-# What the pictures of all series may take, in bytes as text of the page; with the rest it stays under 5 MB.
+# What the viewer's pictures may take by default, in bytes as text of the page.
 MEDIA_BUDGET_BYTES = 3_800_000
 _VOXEL_BUDGET = 12_000_000
 _ATLAS_JPEG_QUALITY = 85
@@ -27,14 +27,14 @@ MAX_PLANE_RATIO = 6.0
 _HEAT_MERGE_FROM = 96
 
 
-def viewer_data(report: CaseReport) -> dict[str, Any]:
-    """What the viewer's script reads, JSON-ready; at most `MEDIA_BUDGET_BYTES` of pictures."""
+def viewer_data(report: CaseReport, max_bytes: int = MEDIA_BUDGET_BYTES) -> dict[str, Any]:
+    """What the viewer's script reads, JSON-ready, with at most `max_bytes` of pictures."""
     budget = float(_VOXEL_BUDGET)
     while True:
         series, size = _all_series(report, budget)
-        if size <= MEDIA_BUDGET_BYTES or budget < 10_000:
+        if size <= max_bytes or budget < 10_000:
             return {"series": series}
-        budget *= max(0.3, 0.9 * MEDIA_BUDGET_BYTES / size)
+        budget *= max(0.3, 0.9 * max_bytes / size)
 
 
 def _all_series(report: CaseReport, voxel_budget: float) -> tuple[list[dict[str, Any]], int]:

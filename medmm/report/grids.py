@@ -1,5 +1,6 @@
 """Grids for display: fewer voxels where a file must stay small, and masks carried between series by position."""
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,10 +61,13 @@ def merge_blocks(array: np.ndarray, factors: Factors, how: Literal["mean", "max"
     if factors == (1, 1, 1):
         return array
     padding = [(0, -count % factor) for count, factor in zip(array.shape, factors, strict=True)]
-    padded = np.pad(array, padding, mode="edge")
-    i, j, k = (count // factor for count, factor in zip(padded.shape, factors, strict=True))
-    blocks = padded.reshape(i, factors[0], j, factors[1], k, factors[2])
-    return blocks.max(axis=(1, 3, 5)) if how == "max" else blocks.mean(axis=(1, 3, 5), dtype=np.float32)
+    padded = np.pad(array, padding, mode="edge") if any(more for _, more in padding) else array
+    # Axis by axis, slowest first: whole planes are added, which streams through memory.
+    merged = padded.astype(np.float32, copy=False) if how == "mean" else padded
+    for axis, factor in enumerate(factors):
+        parts = [merged[(slice(None),) * axis + (slice(place, None, factor),)] for place in range(factor)]
+        merged = functools.reduce(np.add if how == "mean" else np.maximum, parts)
+    return merged / np.float32(np.prod(factors)) if how == "mean" else merged
 
 
 def mask_on_grid(mask: np.ndarray, mask_affine_ras: np.ndarray, grid: DisplayGrid) -> np.ndarray:

@@ -24,7 +24,11 @@ from medmm.report.words import (
     title_of,
 )
 
+# Pictures and viewer together; the words around them take the rest of 5 MB.
+PAGE_BUDGET_BYTES = 4_300_000
 _ROWS_SHOWN = 12
+_PATHS_SHOWN = 6
+_REPORT_SHOWN = 30_000
 _MENTIONS_SHOWN = 40
 
 
@@ -33,7 +37,8 @@ def render_case(report: CaseReport, *, lang: str = "en", include_report_text: bo
     texts = load_texts(lang)
     document = report.document(lang=lang, include_report_text=include_report_text)
     pictures = key_slices(report, texts)
-    viewer = viewer_data(report) if report.volumes else {"series": []}
+    room = PAGE_BUDGET_BYTES - sum(len(picture.plain) + len(picture.overlay) for picture in pictures)
+    viewer = viewer_data(report, room) if report.volumes else {"series": []}
     return render_page(
         "report.html.j2",
         style="style.css",
@@ -53,6 +58,7 @@ def render_case(report: CaseReport, *, lang: str = "en", include_report_text: bo
         provenance=_provenance(document, texts),
         highlights=_highlights(document, texts) if include_report_text else [],
         mentions_shown=_MENTIONS_SHOWN,
+        report_shown=_REPORT_SHOWN,
         percent=percent,
         title_of=title_of,
     )
@@ -103,7 +109,7 @@ def _task_view(number: int, name: str, task: TaskPart, texts: Texts) -> _TaskVie
         else [],
         fields=_bars([(part.name, part.attribution, part) for part in why.fields], _ROWS_SHOWN) if why else [],
         concepts=_bars([(part.name, part.value, part) for part in why.concepts], _ROWS_SHOWN) if why else [],
-        paths=[{"path": path, "drawing": draw_path(path)} for path in why.paths] if why else [],
+        paths=[{"path": path, "drawing": draw_path(path)} for path in why.paths[:_PATHS_SHOWN]] if why else [],
         failed_checks=sum(not check.is_passed for check in why.checks) if why else 0,
         words_sentence=_words_sentence(task, texts),
     )
@@ -227,9 +233,9 @@ class Span:
 
 def _highlights(document: CaseDocument, texts: Texts) -> list[dict[str, Any]]:
     """The report once per task that weighed its words; once without marks where none did."""
-    report = document.report_text
-    if report is None:
+    if document.report_text is None:
         return []
+    report = document.report_text[:_REPORT_SHOWN]
     marked = [
         {"title": task.title, "target": title_of(task, task.why.target), "spans": mark_words(report, task.why.words)}
         for task in document.tasks.values()

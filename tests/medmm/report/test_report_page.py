@@ -14,10 +14,10 @@ from conftest import make_explanation
 from medmm.report import write_index
 from medmm.report.document import PathPart, WordPart
 from medmm.report.html import mark_words, render_case
-from medmm.report.pages import json_island, shown
+from medmm.report.pages import asset, json_island, shown
 from medmm.report.svg import draw_path, signed_bar, walk_names
 from medmm.results import Explanation
-from medmm.types import Volume
+from medmm.types import Report, Volume
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -165,11 +165,61 @@ def test_warning_of_burned_in_text_stands_on_top() -> None:
 def test_page_of_three_large_series_stays_below_five_megabytes() -> None:
     noise = np.random.default_rng(0).normal(500, 200, (1, 256, 256, 25)).astype(np.float32)
     volume = Volume(voxels=noise, affine_ras=np.diag([0.9, 0.9, 5, 1.0]), modality="MR")
-    report = replace(make_explanation().report(), volumes=dict.fromkeys(("t1", "flair", "t1ce"), volume))
+    explained = make_explanation()
+    why = explained.tasks["side"]
+    wide = replace(why.volumes[1], values=np.abs(noise[0]) / 2000, affine_ras=volume.affine_ras)
+    case = replace(explained.case, volumes=dict.fromkeys(("t1", "flair", "t1ce"), volume))
+    tasks = {name: replace(why, task=name, volumes=(wide,)) for name in explained.tasks}
+    report = replace(explained, case=case, tasks=tasks).report()
 
     page = render_case(report)
 
     assert len(page.encode()) <= 5_000_000
+
+
+def test_page_of_a_huge_report_stays_below_five_megabytes() -> None:
+    explained = make_explanation()
+    text = "word & " * 200_000
+    explained = replace(explained, case=replace(explained.case, report=Report(text=text)))
+
+    page = _page(explained, include_report_text=True)
+
+    assert len(page.encode()) <= 5_000_000
+    assert f"Only its first 30000 of {len(text)} characters are shown." in page
+
+
+def test_images_can_be_withheld() -> None:
+    page = _parse(render_case(make_explanation().report().without_images()))
+
+    assert not [tag for tag, _ in page.elements if tag in ("img", "canvas")]
+    assert "data:image" not in "".join(text for _, text in page.raw)
+    assert any("Right side" in text for text in page.text)
+
+
+def _contrast(one: str, other: str) -> float:
+    """Contrast ratio of two colours (WCAG 2.2, relative luminance)."""
+
+    def luminance(colour: str) -> float:
+        digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+        parts = [int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_text_has_enough_contrast_in_light_in_dark_and_on_paper() -> None:
+    blocks = re.findall(r":root \{(.*?)\}", asset("style.css"), flags=re.DOTALL)
+    pairs = [(ink, page) for ink in ("ink", "soft", "accent", "good-ink", "bad-ink") for page in ("page", "panel")]
+    pairs += [("warn-ink", "warn-page"), ("bad-ink", "bad-page")]
+    pairs += [("ink", f"{side}-{strength}") for side in ("for", "against") for strength in (1, 2, 3)]
+
+    assert len(blocks) == 3
+    for block in blocks:
+        colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]+);", block))
+        for ink, page in pairs:
+            assert _contrast(colours[ink], colours[page]) >= 4.5, (ink, page)
 
 
 def test_data_for_scripts_cannot_end_its_element() -> None:
