@@ -90,7 +90,7 @@ def _arrow(hop: HopPart, y: int) -> PathArrow:
     ends = (y + 2, y + _ARROW_PX - 2)
     y_from, y_to = ends if hop.is_forward else ends[::-1]
     origin = f"{hop.source} {hop.source_version} · {hop.trust:.2f}"
-    return PathArrow(y_from=y_from, y_to=y_to, predicate=_fit(hop.predicate), origin=_fit(origin))
+    return PathArrow(y_from=y_from, y_to=y_to, predicate=_fit(hop.predicate.replace("_", " ")), origin=_fit(origin))
 
 
 def _cells(text: str) -> int:
