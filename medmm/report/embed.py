@@ -7,6 +7,7 @@ viewer's script turns the pictures back into arrays, so it can cut any plane and
 import base64
 import io
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from PIL import Image
 
 from medmm.report.content import CaseReport
 from medmm.report.figures import CT_WINDOWS_HU, EDGES, acquisition_plane, grey_scale
-from medmm.report.grids import DisplayGrid, choose_factors, is_placed, mask_on_grid, merge_blocks
+from medmm.report.grids import DisplayGrid, choose_factors, index_on_grid, is_placed, merge_blocks, values_on_grid
+from medmm.results import VolumeAttribution
 from medmm.types import Volume
 
 # What the viewer's pictures may take by default, in bytes as text of the page.
@@ -82,29 +84,37 @@ def _series(role: str, volume: Volume, channel: int, grid: DisplayGrid) -> dict[
 
 
 def _overlays(report: CaseReport, role: str, grid: DisplayGrid) -> dict[str, list[dict[str, Any]]]:
-    heatmaps = []
-    for attribution in report.heatmaps.values():
-        if attribution.role != role or attribution.values.shape != grid.shape:
-            continue
-        extra = tuple(2 if size >= _HEAT_MERGE_FROM else 1 for size in grid.display_shape)
-        i, j, k = (factor * more for factor, more in zip(grid.factors, extra, strict=True))
-        values = merge_blocks(attribution.values, (i, j, k), "mean")
-        codes = np.rint(np.clip(values, 0, 1) * 63).astype(np.uint8) * 4  # 64 levels
-        heatmaps.append(
-            {
-                "task": attribution.task,
-                "dims": list(codes.shape),
-                "extra": list(extra),
-                "columns": _columns(codes.shape),
-                "peak": [index // factor for index, factor in zip(attribution.peak_index, grid.factors, strict=True)],
-                "atlas": _data_uri(_atlas(codes), "PNG"),
-            }
-        )
     masks = []
     for name, region in report.masks.items():
-        codes = (mask_on_grid(region.mask, region.affine_ras, grid) > 0).astype(np.uint8) * 255
+        codes = (values_on_grid(region.mask, region.affine_ras, grid, "max") > 0).astype(np.uint8) * 255
         masks.append({"region": name, "columns": _columns(codes.shape), "atlas": _data_uri(_atlas(codes), "PNG")})
-    return {"heatmaps": heatmaps, "masks": masks}
+    return {"heatmaps": [_heatmap(part, role, grid) for part in _heatmaps_for(report, role)], "masks": masks}
+
+
+def _heatmaps_for(report: CaseReport, role: str) -> Iterator[VolumeAttribution]:
+    """Each task's heatmap of this series, else its strongest one: models that read series together make only one."""
+    for task in report.content.tasks.values():
+        files = [heatmap.file for heatmap in task.why.heatmaps] if task.why else []
+        parts = [report.heatmaps[file] for file in files if file in report.heatmaps]
+        if parts:
+            yield next((part for part in parts if part.role == role), parts[0])
+
+
+def _heatmap(part: VolumeAttribution, role: str, grid: DisplayGrid) -> dict[str, Any]:
+    extra = tuple(2 if size >= _HEAT_MERGE_FROM else 1 for size in grid.display_shape)
+    i, j, k = (factor * more for factor, more in zip(grid.factors, extra, strict=True))
+    coarse = DisplayGrid(shape=grid.shape, affine_ras=grid.affine_ras, factors=(i, j, k))
+    values = values_on_grid(part.values, part.affine_ras, coarse, "mean")
+    codes = np.rint(np.clip(values, 0, 1) * 63).astype(np.uint8) * 4  # 64 levels
+    return {
+        "task": part.task,
+        "carried": "" if part.role == role else part.role,
+        "dims": list(codes.shape),
+        "extra": list(extra),
+        "columns": _columns(codes.shape),
+        "peak": index_on_grid(part.peak_ras_mm, grid),
+        "atlas": _data_uri(_atlas(codes), "PNG"),
+    }
 
 
 def _columns(shape: tuple[int, ...]) -> int:

@@ -70,19 +70,33 @@ def merge_blocks(array: np.ndarray, factors: Factors, how: Literal["mean", "max"
     return merged / np.float32(np.prod(factors)) if how == "mean" else merged
 
 
-def mask_on_grid(mask: np.ndarray, mask_affine_ras: np.ndarray, grid: DisplayGrid) -> np.ndarray:
-    """The mask (I, J, K) on a display grid: merged where it has the same source grid, else nearest by position."""
-    if mask.shape == grid.shape and np.allclose(mask_affine_ras, grid.affine_ras, atol=1e-3):
-        return merge_blocks(mask, grid.factors, "max")
-    to_mask = np.linalg.inv(mask_affine_ras) @ grid.display_affine_ras
+def values_on_grid(
+    values: np.ndarray, affine_ras: np.ndarray, grid: DisplayGrid, how: Literal["mean", "max"]
+) -> np.ndarray:
+    """Values (I, J, K) on a display grid: merged where they have its source grid, else the nearest by position.
+
+    Outside the volume that the values belong to, they are 0.
+    """
+    if values.shape == grid.shape and np.allclose(affine_ras, grid.affine_ras, atol=1e-3):
+        return merge_blocks(values, grid.factors, how)
+    to_values = np.linalg.inv(affine_ras) @ grid.display_affine_ras
     axes = [np.arange(count) for count in grid.display_shape]
     inside = np.ones(grid.display_shape, dtype=bool)
     index = []
-    for row, count in zip(to_mask[:3], mask.shape, strict=True):
+    for row, count in zip(to_values[:3], values.shape, strict=True):
         place = (
             row[0] * axes[0][:, None, None] + row[1] * axes[1][None, :, None] + row[2] * axes[2][None, None, :] + row[3]
         )
         nearest = np.rint(place).astype(np.intp)
         inside &= (nearest >= 0) & (nearest < count)
         index.append(np.clip(nearest, 0, count - 1))
-    return np.where(inside, mask[index[0], index[1], index[2]], 0).astype(np.uint8)
+    return np.where(inside, values[index[0], index[1], index[2]], values.dtype.type(0))
+
+
+def index_on_grid(position_ras_mm: tuple[float, float, float], grid: DisplayGrid) -> list[int] | None:
+    """The block (i, j, k) that holds a position, or None where it lies outside the volume."""
+    place = np.linalg.inv(grid.affine_ras) @ np.array([*position_ras_mm, 1.0])
+    index = np.rint(place[:3]).astype(int)
+    if (index < 0).any() or (index >= grid.shape).any():
+        return None
+    return [int(part) // factor for part, factor in zip(index, grid.factors, strict=True)]

@@ -29,6 +29,7 @@ PAGE_BUDGET_BYTES = 4_300_000
 _ROWS_SHOWN = 12
 _PATHS_SHOWN = 6
 _REPORT_SHOWN = 30_000
+_CARD_SHOWN = 700
 _MENTIONS_SHOWN = 40
 
 
@@ -52,13 +53,13 @@ def render_case(report: CaseReport, *, lang: str = "en", include_report_text: bo
         gradient=[f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in colour_table()[::8].tolist()],
         outlines=OUTLINES,
         region_titles=[document.regions[name].title for name in report.masks],
-        mask_roles=list(dict.fromkeys(region.role for region in report.masks.values())),
         viewer=viewer,
         island=json_island(_island(viewer, document, texts)),
         provenance=_provenance(document, texts),
         highlights=_highlights(document, texts) if include_report_text else [],
         mentions_shown=_MENTIONS_SHOWN,
         report_shown=_REPORT_SHOWN,
+        card_shown=_CARD_SHOWN,
         percent=percent,
         title_of=title_of,
     )
@@ -187,6 +188,8 @@ def _island(viewer: Mapping[str, Any], document: CaseDocument, texts: Texts) -> 
     roles = [part["role"] for part in viewer["series"]]
     strongest = [task.why.heatmaps[0].role for task in document.tasks.values() if task.why and task.why.heatmaps]
     for part in viewer["series"]:
+        for heat in part["heatmaps"]:
+            heat["carried"] = texts.known("role", heat["carried"]) if heat["carried"] else ""
         part["label"] = " · ".join(filter(None, [texts.known("role", part["role"]), *part["label"]]))
     return {
         **viewer,

@@ -17,7 +17,7 @@ from medmm.report.figures import (
     render_slice,
     take_plane,
 )
-from medmm.report.grids import DisplayGrid, is_placed, mask_on_grid
+from medmm.report.grids import DisplayGrid, is_placed, values_on_grid
 from medmm.report.texts import Texts
 from medmm.report.words import title_of
 from medmm.results import Region, VolumeAttribution
@@ -147,7 +147,7 @@ def lit_box(grey: np.ndarray, masks: list[np.ndarray]) -> tuple[slice, slice]:
 
 def _mask_on_volume(region: Region, volume: Volume) -> np.ndarray:
     grid = DisplayGrid(shape=volume.shape, affine_ras=volume.affine_ras, factors=(1, 1, 1))
-    return mask_on_grid(region.mask, region.affine_ras, grid)
+    return values_on_grid(region.mask, region.affine_ras, grid, "max")
 
 
 def _data_uri(picture: SlicePicture) -> str:

@@ -158,7 +158,7 @@
 
   function drawPeak(context, place) {
     const heat = voxels.heat[state.heat];
-    if (!heat || heat.peak[place.w] !== state.at[place.w]) return;
+    if (!heat || !heat.peak || heat.peak[place.w] !== state.at[place.w]) return;
     const dims = series().dims;
     const x = (dims[place.u] - 0.5 - heat.peak[place.u]) * place.pixelX, y = (dims[place.v] - 0.5 - heat.peak[place.v]) * place.pixelY;
     for (const [colour, width] of [["#000", 4], ["#fff", 1.75]]) {
@@ -224,7 +224,7 @@
 
   function jump() {
     const heat = voxels && voxels.heat[state.heat];
-    if (!heat) return;
+    if (!heat || !heat.peak) return;
     state.at = heat.peak.slice();
     draw();
   }
@@ -247,7 +247,7 @@
     if (!tasks.includes(state.heat) && !(keep && state.heat === "")) state.heat = tasks[0] || "";
     options(get("series"), data.series.map((one, n) => [String(n), one.label]), String(number));
     options(get("plane"), part.planes.map((plane) => [plane, part.edges ? words[plane] : words.picture]), state.plane);
-    options(get("heatmap"), [...tasks.map((task) => [task, data.tasks[task] || task]), ["", words.no_heatmap]], state.heat);
+    options(get("heatmap"), [...part.heatmaps.map((heat) => [heat.task, (data.tasks[heat.task] || heat.task) + (heat.carried ? ` (${heat.carried})` : "")]), ["", words.no_heatmap]], state.heat);
     const presets = Object.keys(part.presets);
     const first = presets.length ? [] : [["auto", words.auto]];
     options(get("preset"), [...first, ...presets.map((name) => [name, words[name]]), ["full", words.full], ["custom", words.custom]], presets[0] || "auto");

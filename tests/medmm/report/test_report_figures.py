@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from medmm.report.figures import (
     render_slice,
     take_plane,
 )
-from medmm.report.grids import DisplayGrid, choose_factors, mask_on_grid, merge_blocks
+from medmm.report.grids import DisplayGrid, choose_factors, index_on_grid, merge_blocks, values_on_grid
 from medmm.report.pictures import key_slices
 from medmm.report.texts import load_texts
 from medmm.types import Volume
@@ -135,11 +136,33 @@ def test_mask_is_carried_to_another_series_by_position() -> None:
         shape=(20, 20, 20), affine_ras=np.diag([0.5, 0.5, 0.5, 1.0]) + np.eye(4, k=3) * 1.0, factors=(1, 1, 1)
     )
 
-    carried = mask_on_grid(mask, np.eye(4), grid)
+    carried = values_on_grid(mask, np.eye(4), grid, "max")
 
     positions = (grid.affine_ras @ np.array([*np.argwhere(carried).mean(axis=0), 1.0]))[:3]
     assert np.allclose(positions, 4.5, atol=0.3)
     assert carried.sum() == pytest.approx(8 * mask.sum(), rel=0.3)
+
+
+def test_heatmap_of_one_series_is_carried_to_the_others() -> None:
+    explained = make_explanation()
+    why = explained.tasks["side"]
+    shifted = AFFINE + np.array([[0, 0, 0, 3], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    t1 = replace(explained.case.volumes["t1"], affine_ras=shifted)
+    case = replace(explained.case, volumes={**explained.case.volumes, "t1": t1})
+    explained = replace(explained, case=case, tasks={"side": replace(why, volumes=why.volumes[1:])})
+
+    series = {part["role"]: part for part in viewer_data(explained.report())["series"]}
+
+    own, carried = series["flair"]["heatmaps"][0], series["t1"]["heatmaps"][0]
+    assert (own["carried"], carried["carried"]) == ("", "flair")
+    assert (own["peak"], carried["peak"]) == ([30, 22, 3], [27, 22, 3])
+
+
+def test_position_outside_a_volume_has_no_index() -> None:
+    grid = DisplayGrid(shape=(4, 4, 4), affine_ras=np.eye(4), factors=(2, 2, 1))
+
+    assert index_on_grid((3.4, 1.0, 2.0), grid) == [1, 0, 2]
+    assert index_on_grid((4.0, 1.0, 2.0), grid) is None
 
 
 def test_heatmap_file_opens_on_the_source_grid(tmp_path: Path) -> None:
@@ -158,8 +181,6 @@ def test_heatmap_file_opens_on_the_source_grid(tmp_path: Path) -> None:
 
 
 def test_oblique_affine_survives_in_the_file(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     turn = np.array([[0.98, -0.17, 0.1, 3], [0.17, 0.98, 0.0, -4], [-0.1, 0.0, 3.9, 5], [0, 0, 0, 1.0]])
     explained = make_explanation()
     why = explained.tasks["side"]
@@ -195,8 +216,6 @@ def test_viewer_sheet_holds_every_voxel_in_its_place() -> None:
 
 
 def test_large_volumes_are_reduced_until_they_fit() -> None:
-    from dataclasses import replace
-
     noise = np.random.default_rng(0).normal(0, 300, (1, 256, 256, 100)).astype(np.float32)
     volume = Volume(voxels=noise, affine_ras=np.diag([1, 1, 2, 1.0]), modality="CT", unit="HU")
     report = replace(make_explanation().report(), volumes={"ct": volume}, heatmaps={}, masks={})
