@@ -20,6 +20,18 @@ from pipelines.output import OutputFolder
 INFORMATIVE = frozenset(("series.choice", "record.source"))
 # Refusals that may pass with time or on another machine: tried again on resume.
 _PASSING = ("io.", "limit.", "internal.")
+# What to do where the error itself does not say, by the first part of its code.
+_REMEDIES = {
+    "decode": "Export the series again, uncompressed.",
+    "dicom": "Export the study again from the archive, or take the named files out of it.",
+    "identity": "Correct the ids, or run the patients apart.",
+    "image": "Check the series in a viewer; export the original images, not derived ones.",
+    "io": "Check the disk, then run again with --resume.",
+    "limit": "Raise the limit with --set if the file is trusted, or leave the study out.",
+    "modality": "Add what is missing, or use a model that works without it.",
+    "report": "Give the report as plain text, one per study.",
+    "series": "Export the whole series again; `medmm check` shows what was found.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +111,7 @@ def close_case(plan: CasePlan, result: Written | Refused) -> Entry:
             "code": result.code,
             "file": next(iter(sorted(plan.broken_files)), ""),
             "reason": result.reason,
-            "remedy": result.remedy,
+            "remedy": result.remedy or _REMEDIES.get(result.code.partition(".")[0], "Leave the study out."),
         }
         return Entry(case_id=plan.case_id, status="refused", stamp=stamp_of(plan), failure=failure)
     return Entry(

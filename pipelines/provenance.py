@@ -97,7 +97,7 @@ class RunRecord:
         rows, failures = result_rows(ordered), failure_rows(ordered)
         write_results(self.folder.root / "results.csv", rows)
         write_failures(self.folder.root / "failures.csv", failures)
-        lasting = {"run": dict(self.fingerprint.parts), "cases": dict(sorted(counts.items()))}
+        lasting = {"run": dict(sorted(self.fingerprint.parts.items())), "cases": dict(sorted(counts.items()))}
         write_index(self.folder.root, rows, lasting, failures=failures, lang=self.config.lang)
         text = json.dumps(self._run(ordered), indent=2, ensure_ascii=False, allow_nan=False)
         write_atomic(self.folder.root / "run.json", (text + "\n").encode("utf-8", "replace"))

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from pipelines.engine.attempt import Refused
+from pipelines.engine.attempts import Refused
 from pipelines.engine.stop import StopSwitch
 
 WRITE_BACKLOG = 2

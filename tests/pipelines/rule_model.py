@@ -1,13 +1,17 @@
 """A small real model for batch tests: rules on pixels and words, no weights. It stands only where `Diagnoser` does.
 
-It calls the FLAIR hyperintensity by a threshold and answers by counting words, so results depend on all of the input.
+It calls the brightest percent of FLAIR the lesion and answers by counting words, so results depend on all of the input.
+Run as a script it is the command line `medmm` with this model in place of `load_model`; it loads no torch.
 """
 
+import sys
+import time
+from dataclasses import dataclass
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
 
-from medmm.diagnose import ModelSpec
 from medmm.errors import InputError
 from medmm.results import (
     ClassLabel,
@@ -22,31 +26,46 @@ from medmm.results import (
 from medmm.types import Case
 
 CLASSES = ("glioblastoma", "meningioma", "multiple_sclerosis")
-WORDS = (("ring", "diffusion"), ("dural", "homogeneous"), ("plaques", "ovoid"))
+WORDS = (("ring", "spectroscopy"), ("dural", "homogeneous"), ("plaques", "ovoid"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleSpec:
+    """As `medmm.diagnose.ModelSpec`."""
+
+    name: str = "rules"
+    version: str = "1"
+    modalities: tuple[str, ...] = ("volume", "text", "record")
+    roles: tuple[str, ...] = ("t1", "flair", "t1ce")
+    is_volume_required: bool = True
+    record_fields: tuple[str, ...] = ("age_years", "sex")
+    weights_sha256: str = "0" * 64
+    graph_hash: str = "1" * 64
 
 
 class RuleModel:
-    """Diagnoses by rules. `fail_on` names patients' ages on which `diagnose` or `explain` breaks in some way."""
+    """Diagnoses by rules. `crash_age`: `diagnose` breaks on patients of that age. `seconds`: how long a case takes."""
 
     device = "cpu"
 
-    def __init__(self, *, crash_age: float | None = None, explain_fails: bool = False, version: str = "1") -> None:
-        self.crash_age, self.explain_fails = crash_age, explain_fails
-        self.spec = ModelSpec(
-            name="rules",
-            version=version,
-            modalities=("volume", "text", "record"),
-            roles=("t1", "flair", "t1ce"),
-            is_volume_required=True,
-            record_fields=("age_years", "sex"),
-            weights_sha256="0" * 64,
-            graph_hash="1" * 64,
-        )
+    def __init__(
+        self,
+        *,
+        crash_age: float | None = None,
+        explain_fails: bool = False,
+        seconds: float = 0.0,
+        spec: RuleSpec | None = None,
+    ) -> None:
+        self.crash_age, self.explain_fails, self.seconds = crash_age, explain_fails, seconds
+        self.spec = spec or RuleSpec()
+        self.diagnosed: list[str] = []
 
     def diagnose(self, case: Case) -> Diagnosis:
+        self.diagnosed.append(case.case_id)
+        time.sleep(self.seconds)
         age = case.record.values.get("age_years") if case.record is not None else None
         if age is not None and age == self.crash_age:
-            raise ZeroDivisionError("PHANTOM-SECRET")
+            raise ZeroDivisionError("SECRET")
         if "flair" not in case.volumes:
             raise InputError("Expected a FLAIR series.", code="modality.missing")
         text = case.report.text.lower() if case.report is not None else ""
@@ -68,29 +87,45 @@ class RuleModel:
             prediction_set=(best,),
             coverage=0.9,
         )
-        identity = ModelIdentity(
-            name="rules", version=self.spec.version, weights_sha256="0" * 64, graph_hash="1" * 64, device="cpu"
-        )
         return Diagnosis(
             case_id=case.case_id,
             tasks={"diagnosis": result},
             regions={"lesion": region},
             present={"volume": True, "text": case.report is not None, "record": case.record is not None},
-            model=identity,
+            model=ModelIdentity(
+                name=self.spec.name,
+                version=self.spec.version,
+                weights_sha256=self.spec.weights_sha256,
+                graph_hash=self.spec.graph_hash,
+                device=self.device,
+            ),
         )
 
     def explain(self, case: Case, diagnosis: Diagnosis, level: Literal["fast", "full"] = "fast") -> Explanation:
         if self.explain_fails:
-            raise RuntimeError("no gradient")
-        flair = case.volumes["flair"]
-        values = (flair.voxels[0] / flair.voxels.max()).astype(np.float32)
+            raise RuntimeError("SECRET")
+        flair, target = case.volumes["flair"], diagnosis.tasks["diagnosis"].prediction
         heatmap = VolumeAttribution(
             role="flair",
             task="diagnosis",
-            target=diagnosis.tasks["diagnosis"].prediction,
+            target=target,
             method="intensity",
-            values=values,
+            values=(flair.voxels[0] / flair.voxels.max()).astype(np.float32),
             affine_ras=flair.affine_ras,
         )
-        why = TaskExplanation(task="diagnosis", target=diagnosis.tasks["diagnosis"].prediction, volumes=(heatmap,))
+        why = TaskExplanation(task="diagnosis", target=target, volumes=(heatmap,))
         return Explanation(case=case, diagnosis=diagnosis, tasks={"diagnosis": why})
+
+
+def _main() -> None:
+    """`medmm` with rules: the model's name is the number of seconds that each case takes."""
+    stand_in = ModuleType("medmm.diagnose")
+    stand_in.load_model = lambda name, **options: RuleModel(seconds=float(name))  # type: ignore[attr-defined]
+    sys.modules["medmm.diagnose"] = stand_in
+    from pipelines.cli import main
+
+    main()
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,123 @@
+"""The output folder: who may use it, and what is never touched."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medmm.errors import UsageError
+from pipelines.output import LOCK_NAME, OutputFolder, check_apart, clear, locked, prepare
+
+
+def _lock(folder: Path, **owner: object) -> None:
+    (folder / LOCK_NAME).write_text(json.dumps({"host": socket.gethostname(), "since_utc": "2026-01-01", **owner}))
+
+
+def test_a_new_folder_is_made_with_its_parents(tmp_path: Path) -> None:
+    folder = prepare(tmp_path / "a" / "b", may_continue=False, may_overwrite=False)
+
+    assert folder.root.is_dir()
+    assert list(folder.root.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_wrong_usage(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+
+    with pytest.raises(UsageError, match="cannot be written") as caught:
+        prepare(tmp_path / "file" / "out", may_continue=False, may_overwrite=False)
+
+    assert caught.value.code == "config.output"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_wrong_usage(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(UsageError, match="cannot be written"):
+            prepare(tmp_path, may_continue=False, may_overwrite=False)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_foreign_files_are_refused_without_overwrite_and_never_removed(tmp_path: Path) -> None:
+    (tmp_path / "thesis.docx").write_text("years of work")
+
+    for may_continue in (False, True):
+        with pytest.raises(UsageError, match="1 files or folders that are not of a medmm run"):
+            prepare(tmp_path, may_continue=may_continue, may_overwrite=False)
+    clear(prepare(tmp_path, may_continue=False, may_overwrite=True))
+
+    assert (tmp_path / "thesis.docx").read_text() == "years of work"
+
+
+def test_clearing_follows_no_link(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("x")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "cases").symlink_to(outside)
+
+    clear(OutputFolder(out))
+
+    assert (outside / "precious").exists()
+    assert not (out / "cases").exists()
+
+
+@pytest.mark.parametrize(("source", "target"), [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a", "a/../a/c")])
+def test_folders_in_one_another_are_refused(tmp_path: Path, source: str, target: str) -> None:
+    with pytest.raises(UsageError, match="in one another"):
+        check_apart(tmp_path / source, tmp_path / target)
+
+
+def test_a_link_does_not_hide_that_folders_are_the_same(tmp_path: Path) -> None:
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "studies")
+
+    with pytest.raises(UsageError, match="in one another"):
+        check_apart(tmp_path / "studies", tmp_path / "link" / "out")
+
+
+def test_neighbours_with_a_common_start_are_apart(tmp_path: Path) -> None:
+    check_apart(tmp_path / "studies", tmp_path / "studies-out")
+
+
+def test_a_second_run_is_refused_while_the_first_holds_the_folder(tmp_path: Path) -> None:
+    folder = OutputFolder(tmp_path)
+
+    with locked(folder), pytest.raises(UsageError, match=f"process {os.getpid()}"), locked(folder):
+        pass
+    with locked(folder):
+        pass
+
+    assert not (tmp_path / LOCK_NAME).exists()
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    _lock(tmp_path, pid=dead.pid, started=12345.0)
+
+    with locked(OutputFolder(tmp_path)):
+        assert json.loads((tmp_path / LOCK_NAME).read_text())["pid"] == os.getpid()
+
+
+def test_a_process_id_that_came_again_is_not_taken_for_the_owner(tmp_path: Path) -> None:
+    _lock(tmp_path, pid=os.getpid(), started=12345.0)
+
+    with locked(OutputFolder(tmp_path)):
+        pass
+
+
+@pytest.mark.parametrize("content", ['{"host": "other-host", "pid": 1, "started": 1.0}', "", "{torn", "[1]"])
+def test_a_lock_that_cannot_be_judged_is_explained(tmp_path: Path, content: str) -> None:
+    (tmp_path / LOCK_NAME).write_text(content)
+
+    with pytest.raises(UsageError, match=r"remove the file \.lock") as caught, locked(OutputFolder(tmp_path)):
+        pass
+
+    assert caught.value.code == "config.output"
