@@ -13,6 +13,8 @@ from kg.strings import StringTable
 
 POPULARITY_STEPS = 30
 POPULARITY_ALPHA = 0.15
+# The columns that one relation consists of.
+CHANGEABLE = ("subject", "object", "predicate", "relation_source", "weight", "polarity")
 
 
 def assemble(
@@ -94,10 +96,10 @@ def _strings(name: str, texts: list[str]) -> dict[str, np.ndarray]:
     return {f"{name}_offsets": table.offsets, f"{name}_data": table.data}
 
 
-def _indptr(owners: list[int], count: int) -> np.ndarray:
-    """Return (count + 1,) row pointers for entries sorted by owner."""
+def _indptr(owners: "list[int] | np.ndarray", count: int) -> np.ndarray:
+    """Return (count + 1,) row pointers for entries that are, or will be, sorted by owner."""
     indptr = np.zeros(count + 1, dtype=np.int64)
-    np.cumsum(np.bincount(np.array(owners, dtype=np.int64), minlength=count), out=indptr[1:])
+    np.cumsum(np.bincount(np.asarray(owners, dtype=np.int64), minlength=count), out=indptr[1:])
     return indptr
 
 
@@ -109,19 +111,25 @@ def _relation_columns(
     target = np.array([position[record.object] for record, _ in relations], dtype=np.int32)
     predicate = np.array([relation_id[record.predicate] for record, _ in relations], dtype=np.uint8)
     source = np.array([origin for _, origin in relations], dtype=np.uint8)
-    order = np.lexsort((source, target, predicate, subject))
     columns: dict[str, np.ndarray] = {
-        "subject": subject[order],
-        "object": target[order],
-        "predicate": predicate[order],
-        "relation_source": source[order],
-        "weight": np.array([record.weight for record, _ in relations], dtype=np.float32)[order],
-        "polarity": np.array([record.polarity for record, _ in relations], dtype=np.int8)[order],
+        "subject": subject,
+        "object": target,
+        "predicate": predicate,
+        "relation_source": source,
+        "weight": np.array([record.weight for record, _ in relations], dtype=np.float32),
+        "polarity": np.array([record.polarity for record, _ in relations], dtype=np.int8),
     }
-    columns["forward_indptr"] = _indptr(columns["subject"].tolist(), count)
-    columns["backward_rows"] = np.argsort(columns["object"], kind="stable").astype(np.int32)
-    columns["backward_indptr"] = _indptr(np.sort(columns["object"]).tolist(), count)
-    return columns
+    return relation_order(columns, count)
+
+
+def relation_order(columns: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+    """Return relation columns sorted by (subject, predicate, object, source), with row pointers both ways."""
+    order = np.lexsort(tuple(columns[name] for name in ("relation_source", "object", "predicate", "subject")))
+    ordered = {name: column[order] for name, column in columns.items()}
+    ordered["forward_indptr"] = _indptr(ordered["subject"], count)
+    ordered["backward_rows"] = np.argsort(ordered["object"], kind="stable").astype(np.int32)
+    ordered["backward_indptr"] = _indptr(ordered["object"], count)
+    return ordered
 
 
 def walk_columns(

@@ -21,7 +21,7 @@ from kg.sources.registry import DEFAULT_SOURCES, INSTALLED_SOURCES
 logger = logging.getLogger(__name__)
 
 # Raised whenever the same sources would give another graph, so that cached files of older builders are not used.
-BUILDER_VERSION = "1"
+BUILDER_VERSION = "2"
 DERIVED = "medmm"
 
 
@@ -78,7 +78,9 @@ def build_from_tables(tables: Sequence[SourceTables]) -> KnowledgeGraph:
     )
     relations = _claims(ordered, resolved)
     derived_index = len(ordered)
-    texts = {curie: _texts(resolved, curie) for curie, one in resolved.concepts.items() if one.kind == "finding"}
+    texts = {
+        curie: _texts(resolved, curie) for curie, one in resolved.concepts.items() if one.kind in ("finding", "disease")
+    }
     parts = split_compounds(resolved.concepts, texts)
     relations += [(record, derived_index) for record in (*resolved.matches, *parts)]
     kept = check_relations(relations, resolved, defects)

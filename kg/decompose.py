@@ -7,10 +7,19 @@ reachable from what reports say. Measured before: the walk's R@10 rises from .33
 from collections import defaultdict
 
 from kg.resolve import MergedConcept
-from kg.schema import HAS_PART, LOCATED_IN, RelationRecord
+from kg.schema import DISEASE_LOCATION, HAS_IMAGING_FINDING, HAS_PART, LOCATED_IN, RelationRecord
+from kg.text.adjectives import NOUN_OF
 from kg.text.normalise import normal_name
 
 PART_WEIGHT = 0.5
+SENTENCE_WEIGHT = 0.5
+# (is the owner a disease, is the part anatomy) -> predicate
+_PREDICATES = {
+    (False, False): HAS_PART,
+    (False, True): LOCATED_IN,
+    (True, False): HAS_IMAGING_FINDING,
+    (True, True): DISEASE_LOCATION,
+}
 PART_KINDS = ("finding", "phenotype", "anatomy")
 MAX_WORDS = 6
 # A phrase that starts so denies what it names; its parts would carry the opposite meaning.
@@ -49,11 +58,13 @@ VAGUE = frozenset(
 
 
 def split_compounds(concepts: dict[str, MergedConcept], texts: dict[str, list[str]]) -> list[RelationRecord]:
-    """Return `has_part` and `located_in` relations of findings, from the longest names found in their texts.
+    """Return relations from concepts to the findings, phenotypes and anatomy that their texts name.
+
+    A finding gets `has_part` and `located_in`; a disease `has_imaging_finding` and `disease_has_location`.
 
     Args:
         concepts: All merged concepts by id.
-        texts: Per finding id the texts to search: its name first, then its descriptions.
+        texts: Per finding or disease id the texts to search: its name first, then its sentences.
     """
     index = _name_index(concepts)
     weights: dict[tuple[str, str, str], float] = defaultdict(float)
@@ -66,9 +77,9 @@ def split_compounds(concepts: dict[str, MergedConcept], texts: dict[str, list[st
             for target in _longest(words, index, exclude=normal_name(own)):
                 if target == curie:
                     continue
-                predicate = LOCATED_IN if concepts[target].kind == "anatomy" else HAS_PART
+                predicate = _PREDICATES[concepts[curie].kind == "disease", concepts[target].kind == "anatomy"]
                 key = (curie, predicate, target)
-                weights[key] = max(weights[key], PART_WEIGHT)
+                weights[key] = max(weights[key], PART_WEIGHT if position == 0 else SENTENCE_WEIGHT)
     return [RelationRecord(*key, weight) for key, weight in sorted(weights.items())]
 
 
@@ -86,6 +97,9 @@ def _name_index(concepts: dict[str, MergedConcept]) -> dict[str, str]:
                     name = normal_name(text)
                     if len(name) > 3 and name not in VAGUE and len(name.split()) <= MAX_WORDS:
                         index.setdefault(name, curie)
+    for adjective, noun in NOUN_OF.items():
+        if normal_name(noun) in index:
+            index.setdefault(normal_name(adjective), index[normal_name(noun)])
     return index
 
 

@@ -1,7 +1,7 @@
 """BM25 over texts in the linker's normal form: the plain-text yardstick, and a scorer over the graph's own sentences.
 
-Source: Robertson and Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond, 2009. Terms are folded tokens and
-pairs of neighbours, so "left atrium" counts for more than "left".
+Source: Robertson and Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond, 2009. Terms are folded tokens
+and pairs of neighbours, so "left atrium" counts for more than "left".
 """
 
 from collections import Counter
@@ -10,15 +10,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from kg.text.normalise import normalise
+from kg.text.stop_terms import FUNCTION_WORDS
 
 K1 = 1.2
 B = 0.75
-_IGNORED = frozenset(
-    (
-        "a an and are as at be been but by can for from had has have he her his in is it may of on or she that the their "
-        "there these this to was were which with . , ; : ( ) / ? ! [ ] < > = + & %"
-    ).split(" ")
-)
 
 
 class LexicalIndex:
@@ -54,8 +49,8 @@ def terms(text: str) -> Iterable[str]:
     """Yield folded words and pairs of neighbouring words."""
     words = normalise(text).tokens
     for at, word in enumerate(words):
-        if word in _IGNORED:
+        if word in FUNCTION_WORDS:
             continue
         yield word
-        if at + 1 < len(words) and words[at + 1] not in _IGNORED:
+        if at + 1 < len(words) and words[at + 1] not in FUNCTION_WORDS:
             yield f"{word} {words[at + 1]}"

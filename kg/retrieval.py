@@ -1,7 +1,7 @@
 """Score candidate diagnoses against a text by several views, and fuse them: the walk, the graph's sentences, names.
 
-Every view gives one score a candidate; ranks are fused (Cormack et al., Reciprocal Rank Fusion, SIGIR 2009), which needs no
-calibration between views.
+Every view gives one score a candidate. Views are standardised over the candidates and summed: measured on MedPix, that
+beats reciprocal rank fusion (R@10 .66 against .62), which throws the margins away.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from kg.text.mention import Mention
 
 Embedder = Callable[[Sequence[str]], np.ndarray]
-RANK_OFFSET = 60
+FLOOR = 1e-3
+# Weights of the views in `CandidateRanker.scores`, chosen on MedPix train+dev.
+SENTENCES, EMBEDDING, NAMES, WALK = 1.0, 1.0, 0.5, 0.2
 _MATCHES = (EXACT_MATCH, CLOSE_MATCH)
 
 
@@ -48,6 +50,7 @@ class CandidateRanker:
         self.linker = linker
         self.graph = linker.graph
         self.candidates = tuple(candidates)
+        self._vectors: np.ndarray | None = None
         self._names = LexicalIndex([" ; ".join(one.names) for one in self.candidates])
         self._sentences = LexicalIndex([candidate_text(self.graph, one) for one in self.candidates])
 
@@ -58,6 +61,19 @@ class CandidateRanker:
     def sentence_scores(self, text: str) -> np.ndarray:
         """Return (n,) lexical scores of what the graph's sources say about each candidate."""
         return self._sentences.scores(text)
+
+    def scores(self, text: str, embed: Embedder | None = None) -> np.ndarray:
+        """Return (n,) fused scores of the candidates for a text: sentences, walk, and name embeddings or else names."""
+        views = [self.sentence_scores(text), log_visits(self.walk_scores(self.linker.link(text)))]
+        if embed is None:
+            return fuse([*views, self.name_scores(text)], [SENTENCES, WALK, NAMES])
+        vectors = self._name_vectors(embed)
+        return fuse([*views, embedding_scores(embed([text])[0], vectors)], [SENTENCES, WALK, EMBEDDING])
+
+    def _name_vectors(self, embed: Embedder) -> np.ndarray:
+        if self._vectors is None:
+            self._vectors = np.asarray(embed([candidate.names[0] for candidate in self.candidates]))
+        return self._vectors
 
     def walk_scores(self, mentions: Iterable["Mention"], *, exclude: Iterable[str] = ()) -> np.ndarray:
         """Return (n,) walk scores from the mentions' concepts; 0 for candidates that the graph does not know."""
@@ -76,12 +92,13 @@ class CandidateRanker:
 
 
 def candidate_text(graph: "KnowledgeGraph", candidate: Candidate) -> str:
-    """Return the names, definitions and finding sentences that the graph holds for a candidate."""
+    """Return what the graph says of a candidate: names, synonyms, sentences and the names of its findings."""
     lines: dict[str, None] = dict.fromkeys(candidate.names)
     for concept in candidate.concepts:
         for one in (concept, *_matching(graph, concept)):
             lines[graph.name(one)] = None
             lines[graph.text(one)] = None
+            lines.update(dict.fromkeys(synonym.text for synonym in graph.synonyms(one)))
             for neighbor in graph.neighbors(one):
                 if neighbor.is_forward and neighbor.predicate in (HAS_IMAGING_FINDING, HAS_PHENOTYPE):
                     lines[graph.name(neighbor.concept)] = None
@@ -100,14 +117,17 @@ def embedding_scores(text_vector: np.ndarray, name_vectors: np.ndarray) -> np.nd
 
 
 def fuse(views: Sequence[np.ndarray], weights: Sequence[float] | None = None) -> np.ndarray:
-    """Return (n,) fused scores: the sum over views of weight / (60 + rank). Candidates a view scores 0 get nothing of it.
-
-    Ties inside a view share the mean of their ranks, so the order of candidates does not matter.
-    """
-    from scipy.stats import rankdata
-
+    """Return (n,) the weighted sum of standardised views; a view that is the same for all counts nothing."""
     total = np.zeros(len(views[0]))
     for view, weight in zip(views, weights or [1.0] * len(views), strict=True):
-        ranks = rankdata(-view, method="average")
-        total += np.where(view != 0, weight / (RANK_OFFSET + ranks), 0.0)
+        spread = float(view.std())
+        if spread > 0:
+            total += weight * (view - view.mean()) / spread
     return total
+
+
+def log_visits(scores: np.ndarray) -> np.ndarray:
+    """Return walk scores on a log scale, floored at a thousandth of the best: a walk's scores span many magnitudes."""
+    floor = FLOOR * max(float(scores.max(initial=0.0)), 1e-12)
+    result: np.ndarray = np.log(scores + floor)
+    return result

@@ -1,36 +1,72 @@
-"""Knowledge from files: the format is recognised by name and content, each has its own reader."""
+"""Knowledge from files: the format is recognised by name, each has its own reader."""
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from kg.errors import SourceError
 from kg.schema import SourceTables
 
 
+class FileFormat(NamedTuple):
+    """How a format is recognised (a test of the lower-case file name) and where its reader lives."""
+
+    name: str
+    matches: Callable[[str], bool]
+    module: str
+    function: str
+
+
+FORMATS: tuple[FileFormat, ...] = (
+    FileFormat("PrimeKG", lambda name: name in ("kg.csv", "kg.csv.gz"), "kg.sources.primekg", "read_primekg"),
+    FileFormat(
+        "Hetionet",
+        lambda name: name.startswith("hetionet") and name.removesuffix(".gz").endswith((".json", ".tsv")),
+        "kg.sources.hetionet",
+        "read_hetionet",
+    ),
+    FileFormat("OBO", lambda name: name.removesuffix(".gz").endswith(".obo"), "kg.sources.obo_file", "read_obo"),
+    FileFormat(
+        "obographs", lambda name: name.removesuffix(".gz").endswith(".json"), "kg.sources.obographs", "read_obographs"
+    ),
+    FileFormat("OWL", lambda name: name.endswith((".owl", ".rdf", ".xml")), "kg.sources.owl", "read_owl"),
+    FileFormat("KGX", lambda name: name.removesuffix(".gz").endswith("nodes.tsv"), "kg.sources.kgx", "read_kgx"),
+    FileFormat("own knowledge", lambda name: name.endswith("concepts.csv"), "kg.sources.local", "read_local"),
+)
+
+
 def read_file(path: Path) -> SourceTables:
-    """Return the records of a knowledge file.
+    """Return the records of a knowledge file, or of a folder with UMLS RRF files.
 
     Raises:
-        SourceError: If the file is missing, of no known format, damaged or unsafe.
+        SourceError: If the file is missing, of no known format, empty, damaged or unsafe.
     """
     if not path.exists():
         raise SourceError(f"Expected a knowledge file at {path.name} (not found).", remedy="Check the path.")
     reader = _reader(path)
     try:
-        return reader(path)
-    except (UnicodeDecodeError, EOFError) as error:
+        tables = reader(path)
+    except (UnicodeDecodeError, EOFError, OSError) as error:
         raise SourceError(
-            f"Expected readable text in {path.name} ({error}).", remedy="Fetch the file again."
+            f"Expected a whole, readable file in {path.name} ({type(error).__name__}).", remedy="Fetch it again."
         ) from error
+    if not tables.concepts:
+        raise SourceError(f"Expected concepts in {path.name} (found none).", remedy="Check that the format is right.")
+    return tables
 
 
 def _reader(path: Path) -> Callable[[Path], SourceTables]:
-    from kg.sources.obo_file import read_obo
+    if path.is_dir():
+        from kg.sources.umls import read_umls
 
-    readers: dict[str, Callable[[Path], SourceTables]] = {".obo": read_obo}
-    suffix = path.suffix.lower()
-    if suffix not in readers:
-        raise SourceError(
-            f"Expected a knowledge file of a known format (got {path.name}).", remedy=f"Known: {', '.join(readers)}."
-        )
-    return readers[suffix]
+        return read_umls
+    for one in FORMATS:
+        if one.matches(path.name.lower()):
+            reader: Callable[[Path], SourceTables] = getattr(import_module(one.module), one.function)
+            return reader
+    known = ", ".join(one.name for one in FORMATS)
+    raise SourceError(
+        f"Expected a knowledge file of a known format (got {path.name}).",
+        remedy=f"Known by name: {known}; a folder with MRCONSO.RRF (UMLS). See docs/knowledge-graph.md.",
+    )

@@ -6,17 +6,16 @@ from pathlib import Path
 from kg.schema import SUBCLASS_OF, ConceptRecord, RelationRecord, Source, SourceTables
 from kg.sources.fingerprints import file_fingerprint
 from kg.sources.obo import header_version, read_terms
+from kg.sources.opening import lines_of
 from kg.sources.prefixes import curie_of, kind_of_prefix, predicate_of
 
 
 def read_obo(path: Path) -> SourceTables:
     """Return the terms of an OBO file with synonyms, xrefs, parents and relationships."""
-    with path.open(encoding="utf-8") as lines:
-        version = header_version(lines)
-    with path.open(encoding="utf-8") as lines:
-        terms = list(read_terms(lines))
+    version = header_version(lines_of(path))
+    terms = list(read_terms(lines_of(path)))
     source = Source(
-        name=path.stem.lower(),
+        name=path.name.split(".")[0].lower(),
         version=version or "unknown",
         licence="as stated by the file's origin",
         fingerprint=file_fingerprint(path),

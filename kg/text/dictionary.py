@@ -13,9 +13,10 @@ import numpy as np
 
 from kg.resolve import MADE_FROM_NAMES
 from kg.schema import SCOPES
+from kg.text.adjectives import NOUN_OF
 from kg.text.mention import Method
-from kg.text.normalise import normalise
-from kg.text.stop_terms import STOP_TERMS
+from kg.text.normalise import normal_name, normalise
+from kg.text.stop_terms import FUNCTION_WORDS, STOP_TERMS
 from kg.text.variants import variants
 
 if TYPE_CHECKING:
@@ -23,18 +24,18 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 12
 LINKED_KINDS = ("disease", "finding", "phenotype", "anatomy", "code")
-# Sources whose abbreviations are those of clinical reports; others' (gene symbols) count only where a text defines them.
+# Sources whose abbreviations are those of reports; others' (gene symbols) count only where a text defines them.
 CLINICAL_SOURCES = frozenset(("hpo", "radiology", "dicom", "icd10cm"))
 VARIANT_PENALTY = 0.1
-_SCORE: dict[Method, float] = {"name": 1.0, "synonym": 0.95, "abbreviation": 0.8, "related": 0.7}
+_SCORE: dict[Method, float] = {"name": 1.0, "synonym": 0.95, "abbreviation": 0.8, "adjective": 0.75, "related": 0.7}
 _METHOD: dict[str, Method] = {
     "exact": "synonym",
     "abbreviation": "abbreviation",
     "narrow": "synonym",
     "related": "related",
 }
-_CLASS: dict[Method, int] = {"name": 0, "synonym": 0, "abbreviation": 2, "related": 4}
-_ORDER: tuple[Method, ...] = ("name", "synonym", "abbreviation", "related")
+_CLASS: dict[Method, int] = {"name": 0, "synonym": 0, "abbreviation": 2, "adjective": 3, "related": 4}
+_ORDER: tuple[Method, ...] = ("name", "synonym", "abbreviation", "adjective", "related")
 _LETTER = re.compile(r"[a-z]")
 _ABBREVIATION = re.compile(r"[A-Z][A-Za-z]{0,3}[A-Z0-9]{1,4}|[A-Z]{2,6}s?")
 
@@ -131,6 +132,7 @@ def _candidates(graph: "KnowledgeGraph") -> Iterator[_Candidate]:
     for concept, name in enumerate(graph.names.to_list()):
         if kinds[concept] in linked:
             yield _Candidate(concept, name, "name", True)
+    yield from _adjectives(graph)
     owners = np.repeat(np.arange(graph.n_concepts), np.diff(graph.arrays["synonym_indptr"])).tolist()
     columns = (
         graph.synonym_table.to_list(),
@@ -145,12 +147,21 @@ def _candidates(graph: "KnowledgeGraph") -> Iterator[_Candidate]:
         yield _Candidate(concept, text, method, clinical[source])
 
 
+def _adjectives(graph: "KnowledgeGraph") -> Iterator[_Candidate]:
+    by_name = {normal_name(graph.name(concept)): concept for concept in graph.of_kind("anatomy").tolist()}
+    for adjective, noun in NOUN_OF.items():
+        if (concept := by_name.get(normal_name(noun))) is not None:
+            yield _Candidate(concept, adjective, "adjective", True)
+
+
 def _forms(candidate: _Candidate) -> Iterator[tuple[list[str], int]]:
     """Token sequences under which a name is found, each with 1 where it is a variant; none where it would do harm."""
     tokens = normalise(candidate.text).tokens
     name = " ".join(tokens)
     is_short = candidate.method == "abbreviation"
     if not tokens or len(tokens) > MAX_TOKENS or not _LETTER.search(name) or name in STOP_TERMS:
+        return
+    if FUNCTION_WORDS.issuperset(tokens):
         return
     if (len(name) < 3 and not is_short) or (candidate.method == "related" and len(tokens) < 2):
         return

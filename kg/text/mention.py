@@ -6,7 +6,7 @@ from typing import Literal
 Status = Literal["present", "absent", "uncertain"]
 Experiencer = Literal["patient", "other"]
 Temporality = Literal["recent", "historical", "hypothetical"]
-Method = Literal["name", "synonym", "abbreviation", "related", "embedding", "embedding-flagged"]
+Method = Literal["name", "synonym", "abbreviation", "adjective", "related", "embedding", "embedding-flagged"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,3 +47,10 @@ bone | joint | nail of | organ system
 """.replace("\n", " ")
 
 STOP_TERMS = frozenset(word.strip() for word in _WORDS.split("|") if word.strip())
+
+# Words and signs that carry no meaning of their own: a name made of them only is none.
+_FUNCTION_TEXT = """
+a an and are as at be been but by can for from had has have he her his in is it may of on or she that the their
+there these this to was were which with . , ; : ( ) / ? ! [ ] < > = + & %
+"""
+FUNCTION_WORDS = frozenset(_FUNCTION_TEXT.split())

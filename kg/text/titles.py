@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from kg.schema import CLOSE_MATCH, EXACT_MATCH
 from kg.text.normalise import normalise
 
 if TYPE_CHECKING:
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
 
 _PARENTHESIS = re.compile(r"\(([^()]*)\)|\[([^\[\]]*)\]")
 _SPLIT = re.compile(
-    r"\s*(?:[,;:/]|\s-\s|\.\s|\b(?:with|due to|secondary to|in|of the|from|causing|resulting in|complicated by|status post|"
+    r"\s*(?:[,;:/]|\s-\s|\.\s|\b(?:with|due to|secondary to|in|of the|from|causing|"
+    r"resulting in|complicated by|status post|"
     r"s/p|associated with|and|vs\.?|versus|involving|presenting as)\b)\s*",
     re.IGNORECASE,
 )
@@ -20,25 +22,32 @@ _LEADING = re.compile(
     r"likely|probable|classic|incidental|isolated|congenital|primary|spontaneous|traumatic)\s+)+",
     re.IGNORECASE,
 )
-WEIGHT_EXACT, WEIGHT_VARIANT, WEIGHT_PART = 1.0, 0.9, 0.7
+WEIGHT_EXACT, WEIGHT_VARIANT, WEIGHT_PART, WEIGHT_MATCH = 1.0, 0.9, 0.7, 0.9
 TITLE_KINDS = ("disease", "phenotype", "finding", "code")
 
 
 def title_concepts(linker: "Linker", names: Sequence[str]) -> dict[int, float]:
     """Return concepts (position -> weight) for a diagnosis given by one or more names; empty where nothing fits.
 
-    Exact names come first; if none is known, the title without parentheses, side or stage; else its longest mention of a
-    disease. The concepts that mean the same in other sources (`close_match`) come along.
+    Exact names weigh most, then the title without parentheses, side or stage, then its longest mention of a disease.
+    The concepts that mean the same in other sources (`close_match`) come along.
     """
     graph = linker.graph
+    found: dict[int, float] = {}
     for weight, forms in (
         (WEIGHT_EXACT, names),
         (WEIGHT_VARIANT, [form for name in names for form in _forms(name)]),
     ):
-        found = {graph.index(curie): weight for form in forms if (curie := linker.lookup_any(form, TITLE_KINDS))}
-        if found:
-            return found
-    return dict.fromkeys(_longest_mentions(linker, names), WEIGHT_PART)
+        for form in forms:
+            if curie := linker.lookup_any(form, TITLE_KINDS):
+                found.setdefault(graph.index(curie), weight)
+    for concept in _longest_mentions(linker, names):
+        found.setdefault(concept, WEIGHT_PART)
+    for concept, weight in list(found.items()):
+        for neighbor in graph.neighbors(concept):
+            if neighbor.predicate in (EXACT_MATCH, CLOSE_MATCH):
+                found.setdefault(neighbor.concept, weight * WEIGHT_MATCH)
+    return found
 
 
 def _forms(name: str) -> Iterator[str]:

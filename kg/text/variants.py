@@ -3,15 +3,14 @@
 from collections.abc import Iterator
 
 # Head nouns that stand before "of" as well as after a modifier: "stenosis of the aorta", "aorta stenosis".
-_HEADS = frozenset(
-    (
-        "abnormality abscess adenocarcinoma adenoma agenesis aneurysm aplasia atresia atrophy calcification cancer "
-        "carcinoma cyst deficiency degeneration deformity dilatation dislocation duplication dysplasia edema enlargement "
-        "fibrosis fracture hemangioma hematoma hemorrhage hypoplasia infarct infarction inflammation injury lymphoma "
-        "melanoma metastasis necrosis neoplasm obstruction perforation rupture sarcoma stenosis tear thrombosis "
-        "tuberculosis tumor ulcer"
-    ).split(" ")
-)
+_HEADS_TEXT = """
+abnormality abscess adenocarcinoma adenoma agenesis aneurysm aplasia atresia atrophy calcification cancer
+carcinoma cyst deficiency degeneration deformity dilatation dislocation duplication dysplasia edema enlargement
+fibrosis fracture hemangioma hematoma hemorrhage hypoplasia infarct infarction inflammation injury lymphoma
+melanoma metastasis necrosis neoplasm obstruction perforation rupture sarcoma stenosis tear thrombosis
+tuberculosis tumor ulcer
+"""
+_HEADS = frozenset(_HEADS_TEXT.split())
 _SAME_WORD = {"disease": "disorder", "disorder": "disease", "dilation": "dilatation", "dilatation": "dilation"}
 _ARTICLES = frozenset(("the", "a", "an"))
 

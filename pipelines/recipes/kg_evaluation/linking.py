@@ -259,7 +259,7 @@ def negex_agreement(rows: list[dict[str, str]]) -> dict[str, Agreement]:
     counts: dict[str, Counter[str]] = {label: Counter() for labels in _NEGEX.values() for label in labels.values()}
     for column, expected, answer in _judgements(rows):
         for label in _NEGEX[column].values():
-            if expected == label or answer == label:
+            if label in (expected, answer):
                 outcome = "right" if expected == answer else "wrong" if answer == label else "missed"
                 counts[label][outcome] += 1
     return {label: _agreement(counter) for label, counter in counts.items()}

@@ -1,0 +1,38 @@
+"""Rows of delimited files with the columns a reader needs, checked before any work."""
+
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kg.errors import SourceError
+from kg.sources.opening import open_text
+
+# The longest field that real files have (definitions, synonym lists), with room to spare.
+MAX_FIELD_CHARACTERS = 4 * 1024**2
+
+
+def read_rows(
+    path: Path, needed: Sequence[str], *, delimiter: str = "\t", is_quoted: bool = False
+) -> Iterator[dict[str, str]]:
+    """Yield rows by column name; missing trailing fields are empty.
+
+    Raises:
+        SourceError: If a needed column is not in the header, or the file is not delimited text.
+    """
+    csv.field_size_limit(min(MAX_FIELD_CHARACTERS, sys.maxsize))
+    with open_text(path) as stream:
+        reader = csv.DictReader(
+            stream, delimiter=delimiter, restval="", quoting=csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
+        )
+        try:
+            missing = [name for name in needed if name not in (reader.fieldnames or ())]
+            if missing:
+                raise SourceError(
+                    f"Expected the columns {', '.join(needed)} in {path.name} ({', '.join(missing)} missing).",
+                    remedy="Check the file's format and delimiter.",
+                )
+            for row in reader:
+                yield {name: value for name, value in row.items() if isinstance(name, str) and isinstance(value, str)}
+        except csv.Error as error:
+            raise SourceError(f"Expected delimited text in {path.name} ({error}).") from error

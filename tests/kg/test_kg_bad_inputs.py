@@ -1,0 +1,170 @@
+"""Bad knowledge files and graphs (section F of the requirements on bad inputs)."""
+
+import gzip
+import time
+from pathlib import Path
+
+import pytest
+
+import kg
+from kg.building import build_from_tables
+from kg.errors import KgError, SourceError
+from kg.schema import (
+    HAS_PHENOTYPE,
+    SUBCLASS_OF,
+    ConceptRecord,
+    RelationRecord,
+    Source,
+    SourceTables,
+    Synonym,
+)
+from kg.sources.files import read_file
+
+SOURCE = Source(name="toy", version="1", licence="CC0")
+ENTITY_BOMB = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "bbbbbbbb"><!ENTITY c "&b;&b;&b;&b;">]><a>&c;</a>'
+EXTERNAL = '<?xml version="1.0"?><!DOCTYPE a SYSTEM "http://localhost:9/evil.dtd"><a/>'
+FILE_ENTITY = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><a>&x;</a>'
+
+
+@pytest.mark.parametrize("text", [ENTITY_BOMB, EXTERNAL, FILE_ENTITY, " " * 100_000 + "\n" + EXTERNAL[21:]])
+def test_xml_with_a_doctype_is_refused_unread(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "evil.owl"
+    path.write_text(text)
+
+    with pytest.raises(SourceError, match="without a DOCTYPE") as caught:
+        read_file(path)
+    assert caught.value.code == "kg.unsafe_xml"
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("absent.obo", None),
+        ("picture.png", b"\x89PNG"),
+        ("empty.obo", b""),
+        ("binary.obo", b"\xff\xfe\x00\x01" * 100),
+        ("half.json", b'{"graphs": [{"nodes": [{"id": "http://x/DOID_1", "lb'),
+        ("deep.json", b"[" * 200_000),
+        ("other.json", b'{"a": 1}'),
+        ("cut.obo.gz", gzip.compress(b"[Term]\nid: A:1\nname: a\n" * 1000)[:60]),
+        ("half.owl", b'<?xml version="1.0"?><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><a>'),
+        ("nodes.tsv", b"id,category,name\n1,2,3\n"),
+        ("x_concepts.csv", b"id,kind,name\nLOCAL:1,spaceship,a\n"),
+    ],
+)
+def test_missing_wrong_or_cut_file_is_a_load_error_with_a_reason(tmp_path: Path, name: str, data: bytes | None) -> None:
+    if name.endswith(".owl"):
+        pytest.importorskip("pronto", reason="OWL needs the extra `owl`")
+    path = tmp_path / name
+    if data is not None:
+        path.write_bytes(data)
+
+    with pytest.raises(KgError, match="Expected") as caught:
+        read_file(path)
+    assert caught.value.code == "kg.load"
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_gzip_bomb_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.obo.gz"
+    with gzip.open(path, "wb", compresslevel=9) as stream:
+        for _ in range(300):
+            stream.write(bytes(1024 * 1024))
+
+    with pytest.raises(SourceError, match="inflate") as caught:
+        read_file(path)
+    assert caught.value.code == "kg.load"
+
+
+def tables(concepts: list[ConceptRecord], relations: list[RelationRecord]) -> SourceTables:
+    return SourceTables(source=SOURCE, concepts=concepts, relations=relations)
+
+
+def test_defects_are_counted_and_survive_searches(caplog: pytest.LogCaptureFixture) -> None:
+    concepts = [ConceptRecord(f"D:{n}", "disease", f"disease {n}") for n in range(5)]
+    concepts += [ConceptRecord("D:0", "disease", "disease 0"), ConceptRecord("D:9", "disease", " ")]
+    relations = [
+        RelationRecord("D:0", SUBCLASS_OF, "D:1"),
+        RelationRecord("D:1", SUBCLASS_OF, "D:2"),
+        RelationRecord("D:2", SUBCLASS_OF, "D:0"),
+        RelationRecord("D:3", SUBCLASS_OF, "D:3"),
+        RelationRecord("D:3", SUBCLASS_OF, "D:404"),
+        RelationRecord("D:3", HAS_PHENOTYPE, "D:4"),
+        RelationRecord("D:3", HAS_PHENOTYPE, "D:4"),
+    ]
+
+    graph = build_from_tables([tables(concepts, relations)])
+
+    assert graph.defects == {
+        "concepts in is_a cycles": 3,
+        "concepts without id or name": 1,
+        "dangling relations": 1,
+        "duplicate ids": 1,
+        "duplicate relations": 1,
+        "self loops": 1,
+    }
+    assert "is_a cycles" in caplog.text
+    assert len(kg.paths(graph, ["D:0"], "D:2", max_hops=6, limit=10)) == 2
+    assert kg.paths(graph, ["D:0"], "D:4", max_hops=6) == []
+
+
+def test_same_id_with_two_kinds_is_counted_and_the_first_kind_stays() -> None:
+    first = tables([ConceptRecord("X:1", "disease", "a")], [])
+    second = SourceTables(
+        source=Source(name="zoo", version="1", licence="CC0"), concepts=[ConceptRecord("X:1", "anatomy", "a")]
+    )
+
+    graph = build_from_tables([second, first])
+
+    assert graph.kind(graph.index("X:1")) == "disease"
+    assert graph.defects["ids with two kinds"] == 1
+
+
+def test_text_without_any_term_gives_no_mention_no_rank_and_no_path(small_graph: kg.KnowledgeGraph) -> None:
+    mentions = kg.link("Lorem ipsum dolor sit amet.", small_graph)
+
+    assert mentions == []
+    assert kg.rank(mentions, small_graph) == []
+    assert kg.link("", small_graph) == []
+
+
+def test_hub_with_ten_thousand_neighbours_does_not_explode_path_search() -> None:
+    hub = ConceptRecord("H:0", "phenotype", "hub")
+    leaves = [ConceptRecord(f"D:{n:05d}", "disease", f"disease number {n}") for n in range(10_000)]
+    relations = [RelationRecord(leaf.id, HAS_PHENOTYPE, "H:0") for leaf in leaves]
+    relations += [RelationRecord(leaves[n].id, SUBCLASS_OF, leaves[n + 1].id) for n in range(9_999)]
+    graph = build_from_tables([tables([hub, *leaves], relations)])
+
+    start = time.perf_counter()
+    found = kg.paths(graph, ["D:00000"], "D:09999", max_hops=6, limit=5)
+    again = kg.paths(graph, ["D:00000"], "D:09999", max_hops=6, limit=5)
+
+    assert time.perf_counter() - start < 20
+    assert found == again
+    assert len(found[0].hops) == 2
+
+
+def test_stop_word_synonyms_are_ignored() -> None:
+    record = ConceptRecord("X:1", "disease", "Indium disease", (Synonym("in"), Synonym("as"), Synonym("on the")))
+    graph = build_from_tables([tables([record], [])])
+
+    assert kg.link("Seen in the liver as a mass on the left.", graph) == []
+    assert len(kg.link("Known indium disease.", graph)) == 1
+
+
+def test_linking_time_grows_with_the_text_not_with_its_square(default_graph: kg.KnowledgeGraph) -> None:
+    linker = kg.Linker(default_graph)
+    text = "Ring-enhancing lesion in the left frontal lobe without hemorrhage. "
+
+    def seconds(count: int) -> float:
+        start = time.perf_counter()
+        linker.link(text * count)
+        return time.perf_counter() - start
+
+    seconds(50)
+    assert seconds(4000) < 40 * max(seconds(400), 0.01)
+
+
+def test_unknown_error_code_is_a_mistake_of_ours() -> None:
+    with pytest.raises(ValueError, match="Expected one of"):
+        KgError("x", code="kg.unheard")

