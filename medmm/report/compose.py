@@ -9,13 +9,17 @@ from medmm.report.files import safe_name
 from medmm.report.grids import is_placed
 from medmm.report.rounding import RULE, rounded, rounded_or_none
 from medmm.results import (
+    ConceptAttribution,
+    EvidencePath,
     Explanation,
+    ExplanationCheck,
     MentionEvidence,
     ModelIdentity,
     Region,
     TaskExplanation,
     TaskResult,
     VolumeAttribution,
+    WordAttribution,
 )
 from medmm.types import Case, Note
 
@@ -107,60 +111,55 @@ def _why(why: TaskExplanation, heatmap_names: set[str]) -> doc.WhyPart:
             for part in why.modalities
         ),
         heatmaps=tuple(_heatmap(part, heatmap_names) for part in drawable_heatmaps(why)),
-        words=tuple(
-            doc.WordPart(
-                start=word.start,
-                end=word.end,
-                value=rounded(word.value),
-                section=_section(word.section),
-                text=word.text,
-            )
-            for word in why.words
-            if np.isfinite(word.value)
-        ),
+        words=tuple(_word(part) for part in why.words if np.isfinite(part.value)),
         fields=tuple(
             doc.FieldPart(name=part.name, value=part.value, attribution=rounded(part.attribution))
             for part in why.fields
             if np.isfinite(part.attribution)
         ),
-        concepts=tuple(
-            doc.ConceptPart(
-                concept=part.concept, name=part.name, kind=part.kind, origin=part.origin, value=rounded(part.value)
-            )
-            for part in why.concepts
-            if np.isfinite(part.value)
-        ),
-        paths=tuple(
-            doc.PathPart(
-                score=rounded(path.score),
-                origin=path.origin,
-                hops=tuple(
-                    doc.HopPart(
-                        subject=hop.subject,
-                        subject_name=hop.subject_name,
-                        predicate=hop.predicate,
-                        object=hop.object,
-                        object_name=hop.object_name,
-                        source=hop.source,
-                        source_version=hop.source_version,
-                        trust=rounded(hop.trust),
-                        is_forward=bool(hop.is_forward),
-                    )
-                    for hop in path.hops
-                ),
-            )
-            for path in why.paths
-        ),
-        checks=tuple(
-            doc.CheckPart(
-                name=check.name,
-                value=rounded_or_none(check.value),
-                reference=rounded_or_none(check.reference),
-                is_passed=bool(check.is_passed),
-                sentence=check.sentence,
-            )
-            for check in why.checks
-        ),
+        concepts=tuple(_concept(part) for part in why.concepts if np.isfinite(part.value)),
+        paths=tuple(_path(part) for part in why.paths),
+        checks=tuple(_check(part) for part in why.checks),
+    )
+
+
+def _word(word: WordAttribution) -> doc.WordPart:
+    return doc.WordPart(
+        start=word.start, end=word.end, value=rounded(word.value), section=_section(word.section), text=word.text
+    )
+
+
+def _concept(part: ConceptAttribution) -> doc.ConceptPart:
+    return doc.ConceptPart(
+        concept=part.concept, name=part.name, kind=part.kind, origin=part.origin, value=rounded(part.value)
+    )
+
+
+def _path(path: EvidencePath) -> doc.PathPart:
+    hops = tuple(
+        doc.HopPart(
+            subject=hop.subject,
+            subject_name=hop.subject_name,
+            predicate=hop.predicate,
+            object=hop.object,
+            object_name=hop.object_name,
+            source=hop.source,
+            source_version=hop.source_version,
+            trust=rounded(hop.trust),
+            is_forward=bool(hop.is_forward),
+        )
+        for hop in path.hops
+    )
+    return doc.PathPart(score=rounded(path.score), origin=path.origin, hops=hops)
+
+
+def _check(check: ExplanationCheck) -> doc.CheckPart:
+    return doc.CheckPart(
+        name=check.name,
+        value=rounded_or_none(check.value),
+        reference=rounded_or_none(check.reference),
+        is_passed=bool(check.is_passed),
+        sentence=check.sentence,
     )
 
 

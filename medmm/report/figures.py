@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from medmm.report.colours import colour_table
+from medmm.report.colours import OUTLINES, colour_table
 
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 # Text at the left, right, upper and lower edge of a plane in radiological orientation.
@@ -151,12 +151,12 @@ def _paint_heat(canvas: Image.Image, heat: np.ndarray, opacity: float) -> Image.
 
 
 def _draw_outline(draw: ImageDraw.ImageDraw, mask: np.ndarray, scale: tuple[float, float], number: int) -> None:
-    colours = ("#35d0ff", "#ffd23f", "#7dff9a", "#ff9df0")
+    style = number % len(OUTLINES)
     for order, (x0, y0, x1, y1) in enumerate(outline_segments(mask)):
         # Every region after the first is drawn broken: it differs without its colour.
-        if number % 4 == 0 or order % (number % 4 + 1) == 0:
+        if style == 0 or order % (style + 1) == 0:
             points = (x0 * scale[0], y0 * scale[1], x1 * scale[0], y1 * scale[1])
-            draw.line(points, fill=colours[number % 4], width=2)
+            draw.line(points, fill=OUTLINES[style][0], width=2)
 
 
 def _draw_edges(draw: ImageDraw.ImageDraw, edges: tuple[str, str, str, str], size: tuple[int, int]) -> None:

@@ -52,6 +52,7 @@ def render_case(report: CaseReport, *, lang: str = "en", include_report_text: bo
         regions=_region_sentences(document, texts),
         gradient=[f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in colour_table()[::8].tolist()],
         outlines=OUTLINES,
+        floor=HEATMAP_FLOOR,
         region_titles=[document.regions[name].title for name in report.masks],
         viewer=viewer,
         island=json_island(_island(viewer, document, texts)),
