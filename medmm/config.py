@@ -9,7 +9,6 @@ from medmm.encoders.volume import VolumeTokenKind
 from medmm.preprocess import Preprocessing
 from medmm.results import ClassLabel, TaskKind
 
-FORMAT = 1
 MODALITIES = ("volume", "text", "record", "graph")
 
 
@@ -95,7 +94,7 @@ class TaskSpec(_Spec):
 class ModelConfig(_Spec):
     """The networks of a model. What is None is not part of it."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     version: str
     width: int = Field(64, ge=8)
@@ -114,7 +113,7 @@ class ModelConfig(_Spec):
 class Labels(_Spec):
     """The questions that a model answers."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     tasks: tuple[TaskSpec, ...] = Field(min_length=1)
 
     def fusion_tasks(self) -> tuple[TaskSpec, ...]:

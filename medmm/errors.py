@@ -105,7 +105,7 @@ class UsageError(MedmmError):
     """A call, configuration, model or device is wrong; nothing was started."""
 
 
-class StopRun(MedmmError):
+class StopRun(MedmmError):  # noqa: N818  # a stop is not an error: the run can be resumed
     """The run ends early in a state that can be resumed."""
 
 

@@ -23,5 +23,11 @@ class LocationHead(nn.Module):
         super().__init__()
         self.score = nn.Linear(N_TERMS, n_classes)
 
+    @torch.no_grad()
+    def set_linear(self, weight: Float[Tensor, "L 4"], bias: Float[Tensor, " L"]) -> None:
+        """Take over fitted coefficients."""
+        self.score.weight.copy_(weight)
+        self.score.bias.copy_(bias)
+
     def forward(self, position: Float[Tensor, "B 7"]) -> Float[Tensor, "B L"]:
         return self.score(location_terms(position))

@@ -25,6 +25,7 @@ from medmm.encoders.volume import VolumeSummary, VolumeTokens, summary_widths
 from medmm.fusion.hybrid import Fused, HybridFusion
 from medmm.heads import ConceptAnchor, build_head
 from medmm.location import LocationHead
+from medmm.results import TaskKind
 from medmm.uncertainty import OutOfDistributionScore
 
 CONCEPT_WIDTH = 2 * NAME_WIDTH
@@ -63,21 +64,21 @@ class ModelOutput:
 class TaskDecision(nn.Module):
     """One fusion task: a head on the case, a head on each modality, the concept anchor, and a learned mix of them."""
 
-    def __init__(self, kind: str, width: int, n_classes: int, concepts: Float[Tensor, "L K"]) -> None:
+    concepts: Tensor
+
+    def __init__(self, kind: TaskKind, width: int, n_classes: int) -> None:
         super().__init__()
-        self.fused = build_head(kind, width, n_classes)  # type: ignore[arg-type]  # validated by TaskSpec
-        self.own = nn.ModuleList([build_head(kind, width, n_classes) for _ in MODALITIES])  # type: ignore[arg-type]
+        self.fused = build_head(kind, width, n_classes)
+        self.own = nn.ModuleList([build_head(kind, width, n_classes) for _ in MODALITIES])
         self.anchor = ConceptAnchor(width, CONCEPT_WIDTH)
         self.mix = nn.Parameter(torch.zeros(1 + len(MODALITIES)))
         self.walk_weight = nn.Parameter(torch.tensor(0.5))
-        self.register_buffer("concepts", concepts)
+        self.register_buffer("concepts", torch.zeros(n_classes, CONCEPT_WIDTH))
 
     def forward(
         self, fused: Fused, present: Bool[Tensor, "B M"], walk: Float[Tensor, "B L"] | None
     ) -> tuple[Float[Tensor, "B L"], Float[Tensor, "B M L"]]:
-        joint = self.fused(fused.case)
-        if bool(self.concepts.any()):
-            joint = joint + self.anchor(fused.case, self.concepts)
+        joint = self.fused(fused.case) + self.anchor(fused.case, self.concepts)
         own = torch.stack([head(fused.own[:, index]) for index, head in enumerate(self.own)], dim=1)
         if walk is not None:
             own = own + nn.functional.pad(self.walk_weight * walk[:, None], (0, 0, len(MODALITIES) - 1, 0))
@@ -107,12 +108,7 @@ class MultimodalModel(nn.Module):
             self.graph_encoder = GraphEncoder(width, n_layers=config.graph.n_layers)
         self.fusion = HybridFusion(width, len(MODALITIES))
         self.decisions = nn.ModuleDict(
-            {
-                task.name: TaskDecision(
-                    task.kind, width, len(task.classes), torch.zeros(len(task.classes), CONCEPT_WIDTH)
-                )
-                for task in labels.fusion_tasks()
-            }
+            {task.name: TaskDecision(task.kind, width, len(task.classes)) for task in labels.fusion_tasks()}
         )
         self.locations = nn.ModuleDict({task.name: LocationHead(len(task.classes)) for task in labels.location_tasks()})
 

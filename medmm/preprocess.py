@@ -71,7 +71,8 @@ def prepare_volume(volumes: Mapping[str, Volume], spec: Preprocessing) -> Prepar
         return None
     reference = volumes[reference_role]
     grid = _model_grid(reference, reference_role, spec)
-    channels, notes = [], []
+    channels: list[np.ndarray] = []
+    notes: list[Note] = []
     for role in spec.roles:
         if role not in volumes:
             channels.append(np.zeros(grid.shape, dtype=np.float32))
@@ -82,6 +83,13 @@ def prepare_volume(volumes: Mapping[str, Volume], spec: Preprocessing) -> Prepar
         notes.extend(volumes[role].notes)
     present = np.array([role in volumes for role in spec.roles])
     return PreparedVolume(array=np.stack(channels), present=present, grid=grid, notes=tuple(dict.fromkeys(notes)))
+
+
+def region_to_model_grid(mask: np.ndarray, grid: ModelGrid) -> np.ndarray:
+    """Return a mask (I, J, K) of the source grid as uint8 (D, H, W): cells of which at least half is marked."""
+    if mask.shape != grid.source_shape:
+        raise ValueError(f"Expected a mask on the source grid {grid.source_shape} (got {mask.shape}).")
+    return (_to_model_grid((mask > 0).astype(np.float32), grid) >= 0.5).astype(np.uint8)
 
 
 def standardise(voxels: np.ndarray, *, role: str) -> np.ndarray:

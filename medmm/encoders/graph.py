@@ -31,8 +31,8 @@ class GraphInput:
 
     nodes: Float[Tensor, "V F"]
     edges: Int[Tensor, "2 E"]
-    relations: Int[Tensor, "E"]
-    case: Int[Tensor, "V"]
+    relations: Int[Tensor, " E"]
+    case: Int[Tensor, " V"]
     n_cases: int
 
     def to(self, device: torch.device) -> "GraphInput":
@@ -92,7 +92,7 @@ def _both_directions(graph: KnowledgeGraph, subgraph: Subgraph) -> tuple[np.ndar
 
 
 class GraphEncoder(nn.Module):
-    """GATv2 layers (Brody, Alon, Yahav, ICLR 2022) with relation embeddings, read out by `n_queries` learned queries."""
+    """GATv2 layers (Brody, Alon, Yahav, ICLR 2022) with relation embeddings, read out by learned queries."""
 
     def __init__(self, width: int, *, n_layers: int = 2, n_heads: int = 4, n_queries: int = 2) -> None:
         super().__init__()

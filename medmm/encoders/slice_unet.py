@@ -46,6 +46,7 @@ class SliceUNet(nn.Module):
             act=("LeakyReLU", {"negative_slope": 0.1, "inplace": True}),
             norm="batch",  # instance norm would hide how bright a whole slice is against the rest of its volume
         )
+        self.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
         self.n_features = widths[4] + widths[2]
 
     def forward(self, volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]) -> TrunkOutput:
@@ -80,9 +81,7 @@ def look(trunk: SliceUNet, volume: Float[Tensor, "B C D H W"], present: Bool[Ten
     return TrunkOutput(region_logits=torch.logit(mean, eps=1e-6), features=plain.features)
 
 
-def with_neighbours(
-    volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]
-) -> Float[Tensor, "B D S H W"]:
+def with_neighbours(volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]) -> Float[Tensor, "B D S H W"]:
     """Stack each slice with the one below and above (the edge slices repeat) and one presence channel a sequence."""
     below = torch.cat([volume[:, :, :1], volume[:, :, :-1]], dim=2)
     above = torch.cat([volume[:, :, 1:], volume[:, :, -1:]], dim=2)

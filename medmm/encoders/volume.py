@@ -34,7 +34,7 @@ class VolumeSummary:
     slices: Float[Tensor, "B D Q"]
     slice_mask: Bool[Tensor, "B D"]
     position: Float[Tensor, "B 7"]
-    found: Bool[Tensor, "B"]
+    found: Bool[Tensor, " B"]
 
     def to(self, device: torch.device) -> "VolumeSummary":
         """The same on another device."""
@@ -46,9 +46,7 @@ def summary_widths(n_features: int, n_sequences: int) -> tuple[int, int]:
     return n_features + N_POSITION + 3 * n_sequences, n_features + 2
 
 
-def summarise(
-    seen: TrunkOutput, volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]
-) -> VolumeSummary:
+def summarise(seen: TrunkOutput, volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]) -> VolumeSummary:
     """Pool features and intensities under the regions that the trunk marks, and over each slice."""
     probability = seen.region_logits.sigmoid().amax(dim=1, keepdim=True)  # (B, 1, D, H, W)
     quarter = functional.avg_pool3d(probability, (1, 4, 4))
@@ -62,9 +60,7 @@ def summarise(
     by_slice = weights.sum(dim=(1, 3, 4))  # (B, D)
     depth = volume.shape[2]
     height = torch.linspace(-1, 1, depth, device=volume.device).expand(volume.shape[0], depth)
-    slices = torch.cat(
-        [seen.features.mean(dim=(3, 4)).transpose(1, 2), by_slice[..., None], height[..., None]], dim=2
-    )
+    slices = torch.cat([seen.features.mean(dim=(3, 4)).transpose(1, 2), by_slice[..., None], height[..., None]], dim=2)
     return VolumeSummary(
         lesion=torch.cat([features, position, intensity, contrast, present.to(volume.dtype)], dim=1),
         slices=slices,

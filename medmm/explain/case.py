@@ -28,7 +28,8 @@ def explain_case(
     """
     view = diagnoser.view(case)
     traced = trace(diagnoser.reader, view)
-    tasks, notes = {}, []
+    tasks: dict[str, TaskExplanation] = {}
+    notes: list[Note] = []
     for task in diagnoser.model.labels.tasks:
         if task.source == "location":
             tasks[task.name] = _explain_location(view, task, diagnosis)

@@ -68,7 +68,9 @@ def _check_volume(
     top = head[np.argsort(-marked.ravel()[head], kind="stable")[:count]]
     drop = full - without(top)
     at_random = full - float(np.mean([without(rng.choice(head, count, replace=False)) for _ in range(N_RANDOM)]))
-    return [_verdict("volume deletion", drop, at_random, f"the {SHARE_REMOVED:.0%} of the head that the heatmap marks most")]
+    return [
+        _verdict("volume deletion", drop, at_random, f"the {SHARE_REMOVED:.0%} of the head that the heatmap marks most")
+    ]
 
 
 def _check_words(

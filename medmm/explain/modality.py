@@ -1,5 +1,6 @@
 """Each modality's share in an answer: exact Shapley values, and what leaving a record field out changes."""
 
+from dataclasses import replace
 from itertools import combinations
 from math import factorial
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from medmm.config import MODALITIES, TaskSpec
+from medmm.encoders.volume import VolumeSummary
 from medmm.heads import probabilities
 from medmm.inputs import CaseReader
 from medmm.model import ModelInputs
@@ -44,19 +46,17 @@ def field_attributions(
     reader: CaseReader, inputs: ModelInputs, record: Record, task: TaskSpec, target: int
 ) -> tuple[FieldAttribution, ...]:
     """Return for each known record field how much the target's probability falls when the field is left out."""
-    if inputs.record is None or not bool(inputs.present[0, MODALITIES.index("record")]):
+    values = inputs.record
+    if values is None or not bool(inputs.present[0, MODALITIES.index("record")]):
         return ()
-    known = [index for index in range(inputs.record.shape[1]) if not bool(inputs.record[0, index].isnan())]
+    known = [index for index in range(values.shape[1]) if not bool(values[0, index].isnan())]
     rows = _repeat(inputs, len(known) + 1)
-    assert rows.record is not None  # noqa: S101  # _repeat keeps what inputs has
-    values = rows.record.clone()
+    values = values.repeat(len(known) + 1, 1)
     for row, index in enumerate(known):
         values[row + 1, index] = float("nan")
     has_any = ~values.isnan().all(dim=1)
     present = rows.present.clone()
     present[:, MODALITIES.index("record")] &= has_any
-    from dataclasses import replace
-
     chances = _chances(reader, replace(rows, record=values, present=present), task)[:, target]
     fields = [reader.config.record[index] for index in known]
     return tuple(
@@ -79,9 +79,6 @@ def _chances(reader: CaseReader, inputs: ModelInputs, task: TaskSpec) -> Tensor:
 
 def _repeat(inputs: ModelInputs, count: int) -> ModelInputs:
     """The same case `count` times."""
-    from dataclasses import replace
-
-    from medmm.encoders.volume import VolumeSummary
 
     def rows(value: Tensor | None) -> Tensor | None:
         return None if value is None else value.detach().expand(count, *value.shape[1:])

@@ -21,9 +21,7 @@ def region_to_attribution(view: CaseView, task: str, target: str) -> VolumeAttri
     return _attribution(chance, view, task, target, "region probability")
 
 
-def _attribution(
-    values: np.ndarray, view: CaseView, task: str, target: str, method: str
-) -> VolumeAttribution | None:
+def _attribution(values: np.ndarray, view: CaseView, task: str, target: str, method: str) -> VolumeAttribution | None:
     if view.prepared is None or not values.max() > 0:
         return None
     grid = view.prepared.grid

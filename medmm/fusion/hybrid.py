@@ -60,11 +60,10 @@ class HybridFusion(nn.Module):
     def _meet(
         self, own: Float[Tensor, "B M F"], tokens: list[Tokens], present: Bool[Tensor, "B M"]
     ) -> Float[Tensor, "B M F"]:
-        """Each modality's embedding looks at the tokens of all present ones, and at a learned token for each absent one."""
+        """Each modality looks at the tokens of all present ones, and at a learned token for each absent one."""
         batch = present.shape[0]
         keys = torch.cat(
-            [part.values + self.kind[index] for index, part in enumerate(tokens)]
-            + [self.absent.expand(batch, -1, -1)],
+            [part.values + self.kind[index] for index, part in enumerate(tokens)] + [self.absent.expand(batch, -1, -1)],
             dim=1,
         )
         real = torch.cat([part.mask & present[:, index, None] for index, part in enumerate(tokens)] + [~present], dim=1)

@@ -12,6 +12,7 @@ from kg.errors import KgError
 from medmm.errors import InputError, StopRun, UsageError
 from pipelines.cli.check import check
 from pipelines.cli.console import show_error
+from pipelines.cli.demo import demo
 from pipelines.cli.diagnose import diagnose
 from pipelines.cli.doctor import doctor
 from pipelines.cli.merge import merge
@@ -57,6 +58,7 @@ def root(
     logging.getLogger("medmm").setLevel(logging.DEBUG if debug else logging.ERROR)
 
 
+app.command()(demo)
 app.command()(check)
 app.command()(diagnose)
 app.command()(merge)

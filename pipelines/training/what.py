@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
@@ -15,12 +17,14 @@ from medmm.config import MODALITIES, Calibration, Labels, TaskSpec
 from medmm.evidence import concept_vectors
 from medmm.heads import probabilities, task_loss
 from medmm.inputs import CaseFeatures, CaseReader, collate
-from medmm.location import location_terms
-from medmm.model import ModelOutput, MultimodalModel
+from medmm.location import LocationHead, location_terms
+from medmm.model import ModelOutput, MultimodalModel, TaskDecision
 from medmm.uncertainty import conformal_quantile, fit_temperature
+from pipelines.training.trainer import fit_quietly
 
 logger = logging.getLogger(__name__)
 UNKNOWN = -1
+IMPOSSIBLE_LOGIT = -20.0  # of a place where no training case had its region
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +80,9 @@ class WhatTraining(lightning.LightningModule):
                     losses.append(self.settings.own_loss * task_loss(own, target[has], task.kind, weights))
         return torch.stack(losses).sum()
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         learned = [value for name, value in self.model.named_parameters() if _is_learned_here(name)]
-        optimiser = torch.optim.AdamW(
-            learned, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
-        )
+        optimiser = torch.optim.AdamW(learned, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, self.settings.learning_rate, total_steps=self.steps, pct_start=0.2
         )
@@ -117,17 +119,9 @@ def train_what(
     training = WhatTraining(reader, features, targets, weights, settings, steps=len(loader) * settings.epochs)
     for name, value in model.named_parameters():
         value.requires_grad_(_is_learned_here(name))
-    trainer = lightning.Trainer(
-        max_epochs=settings.epochs,
-        accelerator="cpu",  # seconds of work on pooled features: a device transfer would cost more
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        gradient_clip_val=1.0,
-    )
     model.train()
-    trainer.fit(training, loader)
+    # Seconds of work on pooled features: moving them to a GPU would cost more.
+    fit_quietly(training, loader, epochs=settings.epochs, accelerator="cpu")
     model.eval()
 
 
@@ -162,21 +156,17 @@ def set_concepts(reader: CaseReader) -> None:
     if reader.graph is None:
         return
     for task in reader.model.labels.fusion_tasks():
-        decision = reader.model.decisions[task.name]
-        decision.concepts.copy_(torch.from_numpy(concept_vectors(reader.graph, task)))  # type: ignore[operator, union-attr]  # a buffer
+        decision = cast(TaskDecision, reader.model.decisions[task.name])
+        decision.concepts.copy_(torch.from_numpy(concept_vectors(reader.graph, task)))
 
 
-def fit_locations(
-    model: MultimodalModel, features: Sequence[CaseFeatures], targets: Mapping[str, np.ndarray]
-) -> None:
+def fit_locations(model: MultimodalModel, features: Sequence[CaseFeatures], targets: Mapping[str, np.ndarray]) -> None:
     """Fit every location head, in place. Comes before the graph is consulted: the place found is evidence for it."""
     for task in model.labels.location_tasks():
         _fit_location(model, task, features, targets[task.name])
 
 
-def _fit_location(
-    model: MultimodalModel, task: TaskSpec, features: Sequence[CaseFeatures], target: np.ndarray
-) -> None:
+def _fit_location(model: MultimodalModel, task: TaskSpec, features: Sequence[CaseFeatures], target: np.ndarray) -> None:
     """Fit a location head by logistic regression on where the regions of the training cases lie."""
     usable = [
         row
@@ -189,12 +179,12 @@ def _fit_location(
     if len(fitted.classes_) == 2:  # scikit-learn keeps one row for two classes
         coefficients = np.concatenate([-coefficients, coefficients]) / 2
         intercepts = np.concatenate([-intercepts, intercepts]) / 2
-    score = model.locations[task.name].score
-    with torch.no_grad():
-        score.weight.zero_()
-        score.bias.fill_(-20.0)  # a class that training never saw stays impossible
-        score.weight[fitted.classes_] = torch.from_numpy(coefficients).float()
-        score.bias[fitted.classes_] = torch.from_numpy(intercepts).float()
+    n_classes = len(task.classes)
+    weight = torch.zeros(n_classes, terms.shape[1])
+    bias = torch.full((n_classes,), IMPOSSIBLE_LOGIT)
+    weight[fitted.classes_] = torch.from_numpy(coefficients).float()
+    bias[fitted.classes_] = torch.from_numpy(intercepts).float()
+    cast(LocationHead, model.locations[task.name]).set_linear(weight, bias)
 
 
 def _fit_statistics(model: MultimodalModel, features: Sequence[CaseFeatures]) -> None:

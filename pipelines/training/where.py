@@ -2,17 +2,19 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from monai.losses import DiceCELoss
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from medmm.encoders.slice_unet import SliceUNet, look
 from pipelines.training.augment import Augmentation, augment_stacks
+from pipelines.training.trainer import fit_quietly
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ class WhereSettings:
     batch_size: int = 16
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
 
 
@@ -84,13 +86,12 @@ class WhereTraining(lightning.LightningModule):
         )
         flags = present.to(stacks.dtype)[:, :, None, None].expand(-1, -1, *stacks.shape[-2:])
         logits, _ = self.trunk.slices(torch.cat([stacks.flatten(1, 2), flags], dim=1))
-        return self.loss(logits.float(), regions)
+        loss: Tensor = self.loss(logits.float(), regions)
+        return loss
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         settings = self.settings
-        optimiser = torch.optim.AdamW(
-            self.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
+        optimiser = torch.optim.AdamW(self.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, settings.learning_rate, total_steps=self.total_steps, pct_start=0.15
         )
@@ -112,23 +113,16 @@ def train_where(
         generator=torch.Generator().manual_seed(settings.seed),
     )
     module = WhereTraining(trunk, settings, total_steps=len(loader) * settings.epochs)
-    trainer = lightning.Trainer(
-        max_epochs=settings.epochs,
-        precision=precision,  # type: ignore[arg-type]  # Lightning types it as a closed set of literals
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=progress,
-        gradient_clip_val=1.0,
-    )
-    trainer.fit(module, loader)
+    fit_quietly(module, loader, epochs=settings.epochs, precision=precision, progress=progress)
     return trunk.eval()
 
 
 @torch.inference_mode()
 def region_probabilities(trunk: SliceUNet, example: WhereExample) -> np.ndarray:
     """Return the probability (R, D, H, W) of each region, as a diagnosis sees it (`medmm.encoders.slice_unet.look`)."""
-    seen = look(trunk, torch.from_numpy(example.array.astype(np.float32))[None], torch.from_numpy(example.present)[None])
+    seen = look(
+        trunk, torch.from_numpy(example.array.astype(np.float32))[None], torch.from_numpy(example.present)[None]
+    )
     return seen.region_logits[0].sigmoid().numpy()
 
 

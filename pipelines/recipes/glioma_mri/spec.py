@@ -72,8 +72,8 @@ def build_config(graph: KnowledgeGraph, knowledge: KnowledgeUse = "real") -> Mod
             regions=(RegionSpec(name="tumour", title="Tumour (FLAIR abnormality)", concept="HP:0030692"),),
         ),
         record=(
-            NumericField(name="age", mean=46.0, deviation=14.0, minimum=0, maximum=120),
-            CategoricalField(name="sex", categories=("female", "male")),
+            NumericField(name="age_years", mean=46.0, deviation=14.0, minimum=0, maximum=120),
+            CategoricalField(name="sex", categories=("f", "m")),
         ),
         graph=GraphSpec(size=150, n_layers=2, hash=graph.hash) if knowledge == "real" else None,
     )

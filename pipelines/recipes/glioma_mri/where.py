@@ -31,7 +31,9 @@ def train_fold(data: Path, out: Path, fold: str, settings: WhereSettings = SETTI
         progress=progress,
     )
     out.mkdir(parents=True, exist_ok=True)
-    save_file(trunk.state_dict(), out / f"trunk-{fold}.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in trunk.state_dict().items()}, out / f"trunk-{fold}.safetensors"
+    )
     scores = {
         example.case: dice(region_probabilities(trunk, example) > 0.5, example.regions)
         for example, is_out in zip(examples, held_out, strict=True)
