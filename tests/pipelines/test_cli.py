@@ -147,7 +147,7 @@ def test_a_signal_ends_in_order_and_the_run_resumes_to_the_same_bytes(
     _, errors = process.communicate(timeout=30)
     stopped = _rows(tmp_path / "out")
 
-    # The model's name is part of the fingerprint only through its spec, so the fast rules may finish what slow ones began.
+    # How long the rules take is no part of the fingerprint, so fast ones may finish what slow ones began.
     resumed = medmm(*_arguments(cohort, tmp_path / "out"), "--resume")
     medmm(*_arguments(cohort, tmp_path / "whole"))
 
