@@ -1,6 +1,6 @@
 """A model directory: written whole, read back only if every byte is what it was. No pickle on either way.
 
-    config.json   labels.json   model.safetensors   metrics.json   README.md (model card)   manifest.json (SHA-256 of each)
+config.json   labels.json   model.safetensors   metrics.json   README.md (model card)   manifest.json (SHA-256 of each)
 """
 
 import hashlib

@@ -90,7 +90,9 @@ class Diagnoser:
         """
         view = self.view(case)
         if not any(view.features.present):
-            raise InputError("Expected a volume, report or record that the model reads (found none).", code="modality.missing")
+            raise InputError(
+                "Expected a volume, report or record that the model reads (found none).", code="modality.missing"
+            )
         if self.spec.is_volume_required and view.prepared is None:
             raise InputError(
                 f"Expected a series of one of the kinds {', '.join(self.spec.roles)} (found none).",

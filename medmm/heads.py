@@ -51,9 +51,7 @@ class ConceptAnchor(nn.Module):
         self.concept = nn.Linear(concept_width, anchor_width)
         self.scale = nn.Parameter(torch.tensor(1.0))
 
-    def forward(
-        self, embedding: Float[Tensor, "B F"], concepts: Float[Tensor, "L K"]
-    ) -> Float[Tensor, "B L"]:
+    def forward(self, embedding: Float[Tensor, "B F"], concepts: Float[Tensor, "L K"]) -> Float[Tensor, "B L"]:
         left = functional.normalize(self.case(embedding), dim=1)
         right = functional.normalize(self.concept(concepts), dim=1)
         return self.scale * left @ right.T

@@ -97,7 +97,9 @@ class CaseReader:
         evidence = self._evidence(view.mentions, view.seen, view.features.summary)
         starts = seeds(evidence, self.answers, self.graph)
         subgraph, walk = self.walk(starts)
-        silent = () if starts else (Note("kg.no_match", "Nothing of this case is in the knowledge graph: it had no say."),)
+        silent = (
+            () if starts else (Note("kg.no_match", "Nothing of this case is in the knowledge graph: it had no say."),)
+        )
         return replace(
             view,
             evidence=tuple(evidence),

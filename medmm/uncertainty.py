@@ -59,7 +59,9 @@ def decide(names: list[str], titles: list[str], values: np.ndarray, quantile: fl
     if len(inside) == 1:
         return Decision((names[inside[0]],), False, "")
     if not inside:
-        return Decision((), True, f"No answer is likely enough at {coverage:.0%} coverage: this case is unlike the others.")
+        return Decision(
+            (), True, f"No answer is likely enough at {coverage:.0%} coverage: this case is unlike the others."
+        )
     listed = " and ".join(titles[index] for index in inside)
     return Decision(
         tuple(names[index] for index in inside), True, f"At {coverage:.0%} coverage {listed} cannot be told apart."
@@ -97,5 +99,5 @@ class OutOfDistributionScore(nn.Module):
         left_out = ((squared / (1 - leverage)) * (count / (count - 1))).sqrt()
         self.threshold.copy_(torch.quantile(left_out, OOD_QUANTILE))
 
-    def forward(self, vectors: Float[Tensor, "B P"]) -> Float[Tensor, "B"]:
+    def forward(self, vectors: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
         return ((vectors - self.mean) @ self.whitening.T).square().sum(dim=1).sqrt()
