@@ -6,12 +6,66 @@ from medmm.dicom import tags
 from medmm.dicom.attributes import DataSet
 from medmm.dicom.types import AcquisitionHeader
 
+_RECENT_LIMIT = 256
+_recent: dict[tuple[object, ...], AcquisitionHeader] = {}
+# Every attribute that `_read` takes from a classic image.
+_TAGS = (
+    tags.MODALITY,
+    tags.SOP_CLASS_UID,
+    tags.MANUFACTURER,
+    tags.SERIES_DESCRIPTION,
+    tags.PROTOCOL_NAME,
+    tags.SERIES_NUMBER,
+    tags.IMAGE_TYPE,
+    tags.SCANNING_SEQUENCE,
+    tags.SEQUENCE_VARIANT,
+    tags.SCAN_OPTIONS,
+    tags.SEQUENCE_NAME,
+    tags.PULSE_SEQUENCE_NAME,
+    tags.CONTRAST_AGENT,
+    tags.REPETITION_TIME,
+    tags.ECHO_TIME,
+    tags.EFFECTIVE_ECHO_TIME,
+    tags.INVERSION_TIME,
+    tags.INVERSION_TIMES,
+    tags.FLIP_ANGLE,
+    tags.ECHO_NUMBERS,
+    tags.B_VALUE,
+    tags.FIELD_STRENGTH,
+    tags.GANTRY_TILT,
+    tags.CONVOLUTION_KERNEL,
+    tags.BODY_PART,
+    tags.PATIENT_POSITION,
+    tags.FRAME_OF_REFERENCE_UID,
+    tags.SLICE_THICKNESS,
+    tags.SPACING_BETWEEN_SLICES,
+    tags.RESCALE_TYPE,
+    tags.RESCALE_SLOPE,
+    tags.BURNED_IN_ANNOTATION,
+    tags.LOSSY_COMPRESSION,
+    tags.LOSSY_METHOD,
+    tags.LOSSY_RATIO,
+)
+
 
 def read_acquisition(dataset: DataSet, media_class: str = "") -> AcquisitionHeader:
     """Return the acquisition header of one image; what is absent or unreadable is left at its default.
 
-    Enhanced objects keep these in functional groups: the shared item is read first, then the first frame's.
+    Enhanced objects keep these in functional groups: the shared item is read first, then the first frame's. Slices of
+    a series share all of it, so the last headers are kept by their bytes.
     """
+    if any(tag in dataset for tag in (tags.SHARED_GROUPS, tags.PER_FRAME_GROUPS, tags.CONTRAST_AGENT_SEQUENCE)):
+        return _read(dataset, media_class)
+    key = (media_class, dataset.is_big_endian, dataset.charsets, *[dataset.raw(tag) for tag in _TAGS])
+    known = _recent.get(key)
+    if known is None:
+        if len(_recent) >= _RECENT_LIMIT:
+            _recent.clear()
+        known = _recent[key] = _read(dataset, media_class)
+    return known
+
+
+def _read(dataset: DataSet, media_class: str) -> AcquisitionHeader:
     groups = _functional_groups(dataset)
     number = partial(_number, groups)
     agent = dataset.label(tags.CONTRAST_AGENT) or _enhanced_agent(dataset)

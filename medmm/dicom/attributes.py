@@ -5,7 +5,8 @@ import struct
 from collections.abc import Mapping
 
 from medmm.dicom import tags
-from medmm.dicom.parse import Element
+from medmm.dicom.limits import DEFAULT_LIMITS
+from medmm.dicom.parse import Element, walk_items
 from medmm.errors import InputError
 
 _BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d", "OW": "H", "OF": "f", "OD": "d"}
@@ -35,12 +36,14 @@ class DataSet:
     def items(self, tag: int) -> "list[DataSet]":
         """The items of a sequence; empty when it is absent or not a sequence."""
         element = self.elements.get(tag)
-        if element is None or element.items is None:
+        if element is None:
             return []
-        return [
-            DataSet(self.buffer, item, is_big_endian=self.is_big_endian, charsets=self.charsets)
-            for item in element.items
-        ]
+        items = element.items
+        if items is None:
+            if element.vr != "SQ" or element.start == element.stop:
+                return []
+            items = walk_items(self.buffer, element, big_endian=self.is_big_endian, limits=DEFAULT_LIMITS)
+        return [DataSet(self.buffer, item, is_big_endian=self.is_big_endian, charsets=self.charsets) for item in items]
 
     def first(self, tag: int) -> "DataSet | None":
         """The first item of a sequence, if any."""

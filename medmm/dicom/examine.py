@@ -34,15 +34,14 @@ def examine_all(paths: Iterable[Path], workers: int | None, limits: Limits) -> I
             yield pool.Task({"do": "examine"}, batch, "paths", tag=number)
 
     done: dict[int, list[tuple[Path, FileFacts]]] = defaultdict(list)
-    streams: dict[int, Decoder] = {}
+    streams: dict[int, dict[pool.Task, Decoder]] = defaultdict(dict)  # after a death a batch comes in several
     turn = 0
     for reply in pool.run(tasks(), workers or os.cpu_count() or 1, limits):
         number, path = reply.task.tag, Path(reply.item)
         if reply.death:
-            streams.pop(number, None)  # what is left of the batch comes as a new stream
             fact = FileFacts(skipped=_death(path, reply.death, limits))
         else:
-            fact = streams.setdefault(number, Decoder()).facts(reply.value)
+            fact = streams[number].setdefault(reply.task, Decoder()).facts(reply.value)
         done[number].append((path, fact))
         while len(done.get(turn, ())) == sizes.get(turn, -1):
             yield from done.pop(turn)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ from medmm.dicom.source import open_regular, read_header
 from medmm.dicom.types import Frame, Instance
 from medmm.errors import InputError
 
+_READ_ATTEMPTS = 3
+
 
 def fill_from_file(
     instance: Instance, targets: Sequence[tuple[Frame, np.ndarray]], limits: Limits
@@ -21,7 +24,7 @@ def fill_from_file(
     """Write the slices of one file into their places, each (rows, columns) float32 of any strides.
 
     Returns:
-        The lowest and the highest value written, taken while the slices are in the cache.
+        The lowest and the highest value written.
 
     Raises:
         InputError: io.unreadable, io.changed, dicom.truncated, decode.*, image.color, image.nonfinite.
@@ -37,12 +40,10 @@ def fill_from_file(
             )
         wanted = sorted({frame.index for frame, _ in targets})
         frames = _stored_frames(descriptor, instance, wanted, limits)
-        low, high = np.inf, -np.inf
-        for frame, out in targets:
-            write_frame(frames[frame.index], instance, frame, out)
-            low, high = min(low, float(out.min())), max(high, float(out.max()))
+        ranges = [write_frame(frames[frame.index], instance, frame, out) for frame, out in targets]
     finally:
         os.close(descriptor)
+    low, high = min(one for one, _ in ranges), max(two for _, two in ranges)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise InputError(
             "Expected finite voxels (got NaN or infinity).",
@@ -63,8 +64,22 @@ def _stored_frames(descriptor: int, instance: Instance, wanted: Sequence[int], l
         return {n: native_frame(data[n * size : (n + 1) * size], pixels) for n in wanted}
     frames = {}
     for n in wanted:
-        raw = os.pread(descriptor, size, instance.pixel_offset + n * size)
+        raw = _read(descriptor, size, instance.pixel_offset + n * size)
         if len(raw) < size:
             raise InputError("Expected more pixels (the file ends before).", code="dicom.truncated")
         frames[n] = native_frame(raw, pixels)
     return frames
+
+
+def _read(descriptor: int, size: int, offset: int) -> bytes:
+    """Return bytes of a file; a disk that fails is asked a few times.
+
+    Raises:
+        InputError: io.read.
+    """
+    for attempt in range(_READ_ATTEMPTS):
+        try:
+            return os.pread(descriptor, size, offset)
+        except OSError:
+            time.sleep(0.1 * attempt)
+    raise InputError("Expected the disk to give a file's pixels (it failed).", code="io.read", remedy="Check the disk.")

@@ -4,14 +4,15 @@ import mmap
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from medmm.dicom.geometry import Canonical, StackGeometry
+from medmm.dicom import syntaxes
 from medmm.dicom.limits import Limits
-from medmm.dicom.types import Instance, Slice
+from medmm.dicom.plan import FileJob, Filled, ReadPlan
+from medmm.dicom.threads import fill_by_threads
+from medmm.dicom.types import Instance
 from medmm.errors import InputError
 
 _PORTION_BYTES = 8 * 2**20  # of pixels a request, so that two workers end at about the same time
@@ -19,49 +20,22 @@ _PORTION_FILES = 64
 _BYTES_A_WORKER = 16 * 2**20  # below this a second worker costs more than it brings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadPlan:
-    """Where every slice of a series goes. `buffer_shape` is (slices, rows, columns)."""
-
-    slices: tuple[Slice, ...]
-    buffer_shape: tuple[int, int, int]
-    geometry: StackGeometry
-    canonical: Canonical
-
-    @property
-    def flips(self) -> tuple[bool, bool, bool]:
-        """Which axes of the buffer run backwards."""
-        flip_columns, flip_rows, flip_slices = self.canonical.is_flipped
-        return flip_slices, flip_rows, flip_columns
-
-
-@dataclass(frozen=True, slots=True)
-class _FileJob:
-    """The slices of one file: (position in its frames, place in the buffer)."""
-
-    instance: Instance
-    targets: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Filled:
-    """The buffer (slices, rows, columns) float32, every slice in its place, and its range of values."""
-
-    buffer: np.ndarray
-    low: float
-    high: float
-
-
 def fill(plan: ReadPlan, workers: int | None, limits: Limits) -> Filled:
     """Return the filled buffer of a plan.
+
+    Uncompressed pixels are copied by threads of this process: their place and length were checked against the file by
+    the worker that parsed its header, so there is nothing left to parse. Everything that a decoder must touch goes to
+    workers that may be killed.
 
     Raises:
         InputError: The first failure; limit.memory, limit.time or decode.failed when a worker died.
     """
     jobs = _file_jobs(plan)
-    if workers == 0:
-        return _fill_here(plan, jobs, limits)
     size = int(np.prod(plan.buffer_shape)) * 4
+    if workers == 0:
+        return fill_by_threads(plan, jobs, 0, limits)
+    if all(_is_plain(job.instance) for job in jobs):
+        return fill_by_threads(plan, jobs, _worker_count(workers, size), limits)
     descriptor = _shared_memory(size)
     try:
         low, high = _fill_there(plan, jobs, descriptor, _worker_count(workers, size), limits)
@@ -71,7 +45,11 @@ def fill(plan: ReadPlan, workers: int | None, limits: Limits) -> Filled:
     return Filled(np.frombuffer(shared, dtype=np.float32).reshape(plan.buffer_shape), low, high)
 
 
-def _file_jobs(plan: ReadPlan) -> list[_FileJob]:
+def _is_plain(instance: Instance) -> bool:
+    return instance.pixel_length >= 0 and instance.pixels.transfer_syntax != syntaxes.DEFLATED
+
+
+def _file_jobs(plan: ReadPlan) -> list[FileJob]:
     """Group slices by file, keeping their order."""
     instances: dict[int, Instance] = {}
     targets: dict[int, list[tuple[int, int]]] = {}
@@ -82,23 +60,11 @@ def _file_jobs(plan: ReadPlan) -> list[_FileJob]:
             instances[key] = piece.instance
             positions[key] = {id(frame): n for n, frame in enumerate(piece.instance.frames)}
         targets.setdefault(key, []).append((positions[key][id(piece.frame)], place))
-    return [_FileJob(instances[key], tuple(places)) for key, places in targets.items()]
-
-
-def _fill_here(plan: ReadPlan, jobs: list[_FileJob], limits: Limits) -> Filled:
-    from medmm.dicom.fill import fill_from_file
-
-    buffer = np.empty(plan.buffer_shape, dtype=np.float32)
-    view = buffer[tuple(slice(None, None, -1 if flip else 1) for flip in plan.flips)]
-    ranges = [
-        fill_from_file(job.instance, [(job.instance.frames[n], view[place]) for n, place in job.targets], limits)
-        for job in jobs
-    ]
-    return Filled(buffer, min(low for low, _ in ranges), max(high for _, high in ranges))
+    return [FileJob(instances[key], tuple(places)) for key, places in targets.items()]
 
 
 def _fill_there(
-    plan: ReadPlan, jobs: list[_FileJob], descriptor: int, workers: int, limits: Limits
+    plan: ReadPlan, jobs: list[FileJob], descriptor: int, workers: int, limits: Limits
 ) -> tuple[float, float]:
     """Let workers fill the memory behind `descriptor`; returns the range of values."""
     from medmm.dicom import pool
@@ -125,7 +91,7 @@ def _fill_there(
     return float(low), float(high)
 
 
-def _encode(jobs: list[_FileJob]) -> list[Any]:
+def _encode(jobs: list[FileJob]) -> list[Any]:
     """Jobs as JSON-ready lists, one stream of shared values for all of them."""
     from medmm.dicom.codec import Encoder
 
@@ -133,8 +99,8 @@ def _encode(jobs: list[_FileJob]) -> list[Any]:
     return [[encoder.instance(job.instance), job.targets] for job in jobs]
 
 
-def _portions(jobs: list[_FileJob]) -> Iterator[list[_FileJob]]:
-    portion: list[_FileJob] = []
+def _portions(jobs: list[FileJob]) -> Iterator[list[FileJob]]:
+    portion: list[FileJob] = []
     size = 0
     for job in jobs:
         portion.append(job)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from medmm.dicom.filling import ReadPlan
 from medmm.dicom.geometry import to_canonical
+from medmm.dicom.plan import ReadPlan
 from medmm.types import Note
 
 

@@ -21,6 +21,13 @@ SHORT_VRS = frozenset(
 )
 
 
+_PLAIN_SHORT = {vr: vr.decode("ascii") for vr in SHORT_VRS}
+_PLAIN_LONG = {vr: vr.decode("ascii") for vr in LONG_VRS - {b"UN"}}
+_LAZY_SEQUENCE = 320  # bytes; a sequence this short nests at most 16 deep and is walked only when asked for
+_PIXEL_GROUP = 0x7FE0
+_WANTED = frozenset(value for name, value in vars(tags).items() if name.isupper() and isinstance(value, int))
+
+
 class NeedMoreBytesError(Exception):
     """The walk reached the end of the bytes read so far, not of the file: read more and start again."""
 
@@ -39,6 +46,7 @@ class Walk:
     """The top level of a data set. `pixels` is the pixel attribute, whose `stop` is `UNDEFINED` when encapsulated."""
 
     elements: dict[int, Element] = field(default_factory=dict)
+    count: int = 0  # attributes walked, nested ones included
     pixels: Element | None = None
     pixels_tag: int = 0
     odd_tags: list[int] = field(default_factory=list)  # unknown VR or odd length, tolerated where not needed
@@ -74,6 +82,19 @@ def walk(
     _Walker(buffer, size, result, explicit, big_endian, limits).run(start)
 
 
+def walk_items(buffer: bytes, element: Element, *, big_endian: bool, limits: Limits) -> list[dict[int, Element]]:
+    """Return the items of a short sequence that the walk left unopened.
+
+    Raises:
+        InputError: dicom.malformed, dicom.truncated.
+    """
+    items: list[dict[int, Element]] = []
+    walker = _Walker(buffer, element.stop, Walk(), explicit=True, big_endian=big_endian, limits=limits)
+    walker.levels.append(_Level(element.stop, None, items, True))
+    walker.run(element.start)
+    return items
+
+
 class _Walker:
     """Iterative, so that depth costs no Python stack. One instance walks one data set."""
 
@@ -83,11 +104,11 @@ class _Walker:
         self.buffer, self.size, self.limits = buffer, size, limits
         order = ">" if big_endian else "<"
         self.tag_struct = struct.Struct(order + "HH")
+        self.head = struct.Struct(order + "HH2sH")
         self.u16 = struct.Struct(order + "H")
         self.u32 = struct.Struct(order + "L")
         self.result = result
         self.levels = [_Level(size, self.result.elements, None, explicit)]
-        self.count = 0
 
     def run(self, start: int) -> None:
         position, levels = start, self.levels
@@ -102,9 +123,56 @@ class _Walker:
                 continue
             if position >= self.size:
                 raise self._unclosed()
-            position = self._item(level, position) if level.items is not None else self._element(level, position)
+            if level.items is not None:
+                position = self._item(level, position)
+                continue
+            if level.explicit:
+                position = self._plain_run(level, position)
+                if position >= level.end:
+                    continue
+            position = self._element(level, position)
             if position < 0:
                 return
+
+    def _plain_run(self, level: _Level, position: int) -> int:
+        """Step over attributes that need no second look, nearly all of a header, in one tight loop.
+
+        Only those that `tags` names are kept.
+
+        Stops, having changed nothing for it, at the first that is anything else: a sequence, pixels, a delimiter, an
+        unknown VR, an odd or surplus length, a repeated tag, the end of the bytes. `_element` then judges that one.
+        """
+        buffer, elements = self.buffer, level.elements
+        unpack, unpack_length = self.head.unpack_from, self.u32.unpack_from
+        assert elements is not None
+        last = min(len(buffer), self.size, level.end)
+        count, make = 0, tuple.__new__
+        while position + 12 <= last:
+            group, number, vr, length = unpack(buffer, position)
+            name = _PLAIN_SHORT.get(vr)
+            start = position + 8
+            if name is None:
+                name = _PLAIN_LONG.get(vr)
+                if name is None:
+                    break
+                length = unpack_length(buffer, start)[0]
+                start += 4
+                if vr == b"SQ" and length > _LAZY_SEQUENCE:
+                    break
+            limit = start + length
+            if limit > last or length & 1 or group >= _PIXEL_GROUP:
+                break
+            tag = group << 16 | number
+            if tag in _WANTED:
+                if tag in elements:
+                    break
+                elements[tag] = make(Element, (name, start, limit, None))
+            count += 1
+            position = limit
+        self.result.count += count
+        if self.result.count > self.limits.elements:
+            raise _malformed(f"more than {self.limits.elements} attributes")
+        return position
 
     def _need(self, stop: int) -> None:
         if stop > self.size:
@@ -135,8 +203,8 @@ class _Walker:
     def _element(self, level: _Level, position: int) -> int:
         """Step over one attribute; returns -1 where the pixels begin."""
         self._need(position + 8)
-        self.count += 1
-        if self.count > self.limits.elements:
+        self.result.count += 1
+        if self.result.count > self.limits.elements:
             raise _malformed(f"more than {self.limits.elements} attributes")
         tag = self._tag(position)
         if tag >> 16 == 0xFFFE:

@@ -26,8 +26,8 @@ def native_frame(raw: bytes | memoryview, pixels: PixelFormat) -> np.ndarray:
     return flat.reshape(pixels.rows, pixels.columns, pixels.samples)
 
 
-def write_frame(stored: np.ndarray, instance: Instance, frame: Frame, out: np.ndarray) -> None:
-    """Write the physical values of a frame into `out` (rows, columns), float32, any strides.
+def write_frame(stored: np.ndarray, instance: Instance, frame: Frame, out: np.ndarray) -> tuple[float, float]:
+    """Write the physical values of a frame into `out` (rows, columns), float32, any strides; returns their range.
 
     Args:
         stored: (rows, columns) or (rows, columns, 3) as decoded; integers keep their unused high bits.
@@ -54,15 +54,18 @@ def write_frame(stored: np.ndarray, instance: Instance, frame: Frame, out: np.nd
         first, table = instance.modality_lut
         index = np.clip(stored.astype(np.int64) - first, 0, len(table) - 1)
         out[...] = np.asarray(table, dtype=np.float32)[index]
-        return
+        return float(out.min()), float(out.max())
+    # The range is taken from the stored values, which is several times faster than from float32.
+    ends = (float(stored.min()) * frame.slope + frame.intercept, float(stored.max()) * frame.slope + frame.intercept)
     if stored.dtype.itemsize > 2 and (frame.slope != 1 or frame.intercept != 0):
         out[...] = stored.astype(np.float64) * frame.slope + frame.intercept
-        return
-    out[...] = stored
-    if frame.slope != 1:
-        out *= np.float32(frame.slope)
-    if frame.intercept != 0:
-        out += np.float32(frame.intercept)
+    else:
+        out[...] = stored
+        if frame.slope != 1:
+            out *= np.float32(frame.slope)
+        if frame.intercept != 0:
+            out += np.float32(frame.intercept)
+    return min(ends), max(ends)
 
 
 def has_physical_values(instance: Instance) -> bool:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from medmm.dicom.limits import Limits
-from medmm.dicom.worker import receive, send
+from medmm.dicom.worker import GROUP, receive, send
 from medmm.errors import MedmmError
 
 _START = (
@@ -33,7 +33,7 @@ _START_ATTEMPTS = 3
 _RECYCLE_AFTER = 20_000  # files; native decoders may leak
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Task:
     """Files for one worker: a request and how many replies are due. `tag` is the caller's own."""
 
@@ -114,13 +114,14 @@ def _collect(
         assert task is not None
         if worker not in ready and now < worker.deadline:
             continue
-        value, death = _answer(worker) if worker in ready else (None, "time")
+        value, death = _answer(worker) if worker in ready else ([], "time")
         if not death:
             worker.deadline = now + limits.seconds
             if not worker.has_accepted:
                 worker.has_accepted = True
                 continue
-            yield Reply(task, worker.waiting.popleft(), value)
+            for one in value:
+                yield Reply(task, worker.waiting.popleft(), one)
             if worker.waiting:
                 continue
         selector.unregister(worker.channel)
@@ -132,18 +133,20 @@ def _collect(
             _give_back(worker)
 
 
-def _answer(worker: _Worker) -> tuple[Any, str]:
+def _answer(worker: _Worker) -> tuple[list[Any], str]:
     """Return the next message of a worker, or how it died."""
     try:
         return receive(worker.channel)[0], ""
     except TimeoutError:
-        return None, "time"  # half a message, then nothing
+        return [], "time"  # half a message, then nothing
     except (EOFError, OSError, ValueError):
-        return None, _cause(worker)
+        return [], _cause(worker)
 
 
 def _after_death(worker: _Worker, task: Task, death: str, pending: deque[Task]) -> Iterator[Reply]:
-    """Blame the file in hand and queue the rest again; a kill from outside is given a second chance.
+    """Find the file to blame and queue the rest again; a kill from outside is given a second chance.
+
+    Of several files that may be to blame, each is tried alone.
 
     Raises:
         MedmmError: internal.error when workers end before they begin.
@@ -153,11 +156,13 @@ def _after_death(worker: _Worker, task: Task, death: str, pending: deque[Task]) 
         if task.attempts >= _START_ATTEMPTS:
             raise MedmmError("Decode workers end before they begin.", code="internal.error")
         pending.append(replace(task, items=left, attempts=task.attempts + 1))
+    elif len(left) > 1:
+        pending.extend(replace(task, items=[item]) for item in left[:GROUP])
+        if left[GROUP:]:
+            pending.append(replace(task, items=left[GROUP:]))
     elif death == "memory" and not task.was_killed:
-        pending.append(replace(task, items=left, was_killed=True))
+        pending.append(replace(task, was_killed=True))
     else:
-        if left[1:]:
-            pending.append(replace(task, items=left[1:], was_killed=False))
         yield Reply(task, left[0], death=death)
 
 

@@ -6,7 +6,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from medmm.dicom import syntaxes, tags
+from medmm.dicom import syntaxes
 from medmm.dicom.attributes import DataSet
 from medmm.dicom.limits import Limits
 from medmm.dicom.parse import NeedMoreBytesError, Walk, walk
@@ -103,7 +103,7 @@ class _Reader:
         else:
             buffer, size = head, self.size
         result, buffer = self._walk(buffer, start, size, is_explicit, is_big_endian, inflated is not None)
-        if not result.elements:
+        if not result.count:
             raise InputError(
                 "Expected attributes after the file meta information (got an empty data set).",
                 code="dicom.empty",
@@ -170,8 +170,9 @@ class _Reader:
 
     def _meta(self, head: bytes) -> tuple[int, str, str]:
         """Return start of the data set, transfer syntax and media storage class from group 0002."""
-        stop, length = 132, 0
+        stop, length, found = 132, 0, {}
         while head[stop : stop + 2] == b"\x02\x00":
+            at = stop
             if head[stop + 4 : stop + 6] in (b"OB", b"UN", b"UT"):
                 length, value = int.from_bytes(head[stop + 8 : stop + 12], "little"), stop + 12
             else:
@@ -185,21 +186,19 @@ class _Reader:
                 if stop > _META_LIMIT:
                     raise _malformed_meta("is larger than a mebibyte")
                 head = os.pread(self.descriptor, min(self.size, _META_LIMIT + 12), 0)
+            found[head[at + 2 : at + 4]] = head[value:stop].strip(b" \0").decode("ascii", "replace")
         if stop == 132:
             if self.size < 140:
                 raise InputError("Expected a data set after the preamble (got none).", code="dicom.empty")
             return 132, _guess_encoding(head, 132), ""
-        meta = Walk()
-        walk(head[:stop], 132, stop, meta, explicit=True, big_endian=False, limits=self.limits)
-        group = DataSet(head, meta.elements, is_big_endian=False)
-        syntax = group.text(tags.TRANSFER_SYNTAX_UID)
+        syntax = found.get(b"\x10\0", "")
         if not syntax:
             raise InputError(
                 "Expected (0002,0010) Transfer Syntax UID in the file meta information (got none).",
                 code="dicom.no_meta",
                 remedy="Export the file again.",
             )
-        return stop, syntax, group.text(tags.MEDIA_SOP_CLASS_UID)
+        return stop, syntax, found.get(b"\x02\0", "")
 
     def _without_preamble(self, head: bytes) -> tuple[int, str, str]:
         """A data set that starts at byte 0: only believed when its first attributes make sense."""

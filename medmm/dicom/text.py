@@ -8,15 +8,8 @@ from medmm.dicom.limits import DEFAULT_LIMITS, Limits
 from medmm.dicom.source import NotDicomError, read_header
 from medmm.errors import InputError
 
-_CONTENT = 0x0040A730
-_TEXT_VALUE = 0x0040A160
-_CODE = 0x0040A168
-_MEASURED = 0x0040A300
-_NUMERIC = 0x0040A30A
-_UNITS = 0x004008EA
 # Who dictated and where is identity or routing, not content (PS3.16 TID 1001 and 1204 hang them in as such).
 _CONTENT_RELATIONS = frozenset({"CONTAINS", "HAS PROPERTIES", "INFERRED FROM", ""})
-_RELATION = 0x0040A010
 
 
 def read_sr_text(path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> str:
@@ -35,19 +28,19 @@ def read_sr_text(path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> str:
     if sop_class not in syntaxes.TEXT_REPORTS:
         raise InputError("Expected a DICOM structured report (got another object).", code="report.format")
     blocks: list[str] = []
-    for item in opened.dataset.items(_CONTENT):
+    for item in opened.dataset.items(tags.CONTENT_SEQUENCE):
         _write(item, "", blocks)
     return "\n\n".join(blocks)
 
 
 def _write(item: DataSet, heading: str, blocks: list[str]) -> None:
     """Append the blocks of one content item; an item named like its heading does not repeat it."""
-    if item.text(_RELATION) not in _CONTENT_RELATIONS:
+    if item.text(tags.RELATIONSHIP_TYPE) not in _CONTENT_RELATIONS:
         return
     name, kind = _meaning(item, tags.CONCEPT_NAME_SEQUENCE), item.text(tags.VALUE_TYPE)
     if kind == "CONTAINER":
         inner: list[str] = []
-        for child in item.items(_CONTENT):
+        for child in item.items(tags.CONTENT_SEQUENCE):
             _write(child, name, inner)
         if inner and name:
             inner[0] = f"{name}:\n{inner[0]}"
@@ -57,22 +50,24 @@ def _write(item: DataSet, heading: str, blocks: list[str]) -> None:
     if value:
         is_named = name and not _same(name, heading)
         blocks.append(f"{name}:\n{value}" if is_named and kind == "TEXT" else f"{name}: {value}" if is_named else value)
-    for child in item.items(_CONTENT):
+    for child in item.items(tags.CONTENT_SEQUENCE):
         _write(child, name, blocks)
 
 
 def _value(item: DataSet, kind: str) -> str:
     if kind == "TEXT":
-        text = decode_text(item.raw(_TEXT_VALUE), item.charsets)
+        text = decode_text(item.raw(tags.TEXT_VALUE), item.charsets)
         return text.replace("\r\n", "\n").replace("\r", "\n").strip(" \0\n\t")
     if kind == "CODE":
-        return _meaning(item, _CODE)
+        return _meaning(item, tags.CONCEPT_CODE_SEQUENCE)
     if kind == "NUM":
-        measured = item.first(_MEASURED)
+        measured = item.first(tags.MEASURED_VALUE_SEQUENCE)
         if measured is None:
             return ""
-        units = measured.first(_UNITS)
-        return f"{measured.text(_NUMERIC)} {units.label(tags.CODE_MEANING) if units is not None else ''}".strip()
+        units = measured.first(tags.MEASUREMENT_UNITS_SEQUENCE)
+        return (
+            f"{measured.text(tags.NUMERIC_VALUE)} {units.label(tags.CODE_MEANING) if units is not None else ''}".strip()
+        )
     return ""
 
 

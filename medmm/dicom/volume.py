@@ -8,11 +8,12 @@ from typing import Literal
 import numpy as np
 
 from medmm.dicom.discover import discover
-from medmm.dicom.filling import Filled, ReadPlan, fill
+from medmm.dicom.filling import fill
 from medmm.dicom.gaps import resample_gaps
 from medmm.dicom.geometry import stack_geometry, to_canonical
 from medmm.dicom.limits import DEFAULT_LIMITS, Limits
 from medmm.dicom.pixels import has_physical_values
+from medmm.dicom.plan import Filled, ReadPlan
 from medmm.dicom.types import Series
 from medmm.errors import InputError
 from medmm.types import Note, Volume

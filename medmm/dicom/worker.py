@@ -1,11 +1,12 @@
 """The child process that parses and decodes files. It may die at any moment; nobody but its own file pays for it.
 
 Requests come over a socket as length + JSON, with the descriptor of the volume's shared memory when pixels are to be
-written. One reply is sent for each file, so that the parent knows which file a death belongs to.
+written. There is one reply for each file, in order, so that the parent knows which files a death may belong to.
 """
 
 import array
 import contextlib
+import gc
 import json
 import mmap
 import os
@@ -13,6 +14,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from medmm.dicom.limits import Limits
 from medmm.errors import InputError
 
 _HEADER_BYTES = 8
+GROUP = 32  # replies in one message at most
+_PATIENCE_S = 0.05
 
 
 def send(channel: socket.socket, message: Any, descriptor: int | None = None) -> None:
@@ -64,12 +68,25 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     channel = socket.socket(fileno=descriptor)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    gc.disable()  # headers make many objects and no cycles; workers are renewed after some thousand files
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             request, memory = receive(channel)
             send(channel, "accepted")  # from here on a death belongs to the file in hand
-            for reply in _serve(request, memory):
-                send(channel, reply)
+            _reply(channel, _serve(request, memory))
+
+
+def _reply(channel: socket.socket, replies: Iterator[Any]) -> None:
+    """Send replies in groups when they come fast and at once when they are slow: the parent's clock runs on them."""
+    group: list[Any] = []
+    sent = time.monotonic()
+    for reply in replies:
+        group.append(reply)
+        if len(group) >= GROUP or time.monotonic() - sent > _PATIENCE_S:
+            send(channel, group)
+            group, sent = [], time.monotonic()
+    if group:
+        send(channel, group)
 
 
 def _serve(request: dict[str, Any], memory: int | None) -> Iterator[Any]:

@@ -2,15 +2,17 @@
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from dicom_builders import make_slice, write, write_series
-from pydicom.uid import generate_uid
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
 
-from medmm.dicom import discover, pool
+from medmm.dicom import discover, pool, threads
 from medmm.dicom.limits import Limits
 from medmm.dicom.volume import read_volume
 from medmm.errors import InputError
@@ -33,6 +35,16 @@ def fill_from_file(instance, targets, limits):
     return real_fill(instance, targets, limits)
 header.examine, fill.fill_from_file = examine, fill_from_file
 """
+
+
+def write_compressed(number: int, path: Path) -> Path:
+    """A slice as RLE, so that a decoder has to touch it."""
+    dataset = make_slice(number)
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset["PixelData"].VR = "OW"
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    return write(dataset, path, RLELossless)
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +88,8 @@ def test_a_file_that_ends_its_reader_is_refused_and_the_files_behind_it_are_read
 )
 def test_a_decoder_that_dies_costs_its_own_series_only(tmp_path: Path, name: str, code: str) -> None:
     bad, good = tmp_path / "late", tmp_path / "good"
-    write_series(bad, 3)
+    for n in range(3):
+        write_compressed(n, bad / f"IM{n:04d}.dcm")
     write_series(good, 3, SeriesInstanceUID=generate_uid())
     series = {one.files[0].parent.name: one for study in discover(tmp_path).studies for one in study.series}
     (bad / "IM0001.dcm").rename(bad / f"{name}.dcm")
@@ -89,6 +102,40 @@ def test_a_decoder_that_dies_costs_its_own_series_only(tmp_path: Path, name: str
     assert caught.value.code == code
     assert time.monotonic() - started < 10
     assert read_volume(series["good"], workers=1).shape == (8, 6, 3)
+
+
+def test_a_disk_that_does_not_answer_is_given_up_after_the_time_cap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(tmp_path, 3)
+    series = discover(tmp_path).studies[0].series[0]
+    monkeypatch.setattr(threads, "fill_from_file", lambda *_: threading.Event().wait(3))
+
+    with pytest.raises(InputError) as caught:
+        read_volume(series, limits=Limits(seconds=0.3))
+
+    assert caught.value.code == "limit.time"
+
+
+def test_a_disk_that_fails_for_good_is_an_error_and_one_that_recovers_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(tmp_path, 3)
+    series = discover(tmp_path).studies[0].series[0]
+    real, failures = os.pread, [OSError(5, "EIO")]
+
+    def failing(descriptor: int, size: int, offset: int) -> bytes:
+        if failures:
+            raise failures.pop()
+        return real(descriptor, size, offset)
+
+    monkeypatch.setattr(os, "pread", failing)
+
+    assert read_volume(series, workers=0).shape == (8, 6, 3)
+    failures.extend([OSError(5, "EIO")] * 9)
+    with pytest.raises(InputError) as caught:
+        read_volume(series, workers=0)
+    assert caught.value.code == "io.read"
 
 
 def test_a_worker_killed_while_idle_is_replaced(tmp_path: Path) -> None:
@@ -123,7 +170,8 @@ def test_a_file_that_vanished_since_discovery_is_refused(tmp_path: Path) -> None
 
 
 def test_workers_and_this_process_give_the_same_voxels(tmp_path: Path) -> None:
-    write_series(tmp_path, 20)
+    for n in range(20):
+        write_compressed(n, tmp_path / str(n))
     series = discover(tmp_path).studies[0].series[0]
 
     volumes = [read_volume(series, workers=count) for count in (0, 1, 2)]
@@ -133,7 +181,8 @@ def test_workers_and_this_process_give_the_same_voxels(tmp_path: Path) -> None:
 
 
 def test_a_forked_process_leaves_the_workers_of_its_parent_alone(tmp_path: Path) -> None:
-    write_series(tmp_path, 3)
+    for n in range(3):
+        write_compressed(n, tmp_path / str(n))
     discover(tmp_path, workers=1)
     child = os.fork()
     if child == 0:
