@@ -1,5 +1,6 @@
 """case.json: its schema, its numbers, what it must never hold, and what saving writes."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from conftest import REPORT, make_explanation
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medmm.errors import StopRun
 from medmm.report import build_case_report, explanation_to_dict
 from medmm.report.document import SCHEMA_PATH, CaseDocument, schema_json
 from medmm.report.files import safe_name, write_atomic
@@ -210,6 +212,23 @@ def test_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
         write_atomic(tmp_path / "taken", b"content")
 
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.parametrize("step", ["os.fsync", "tempfile.mkstemp"])
+def test_full_disk_stops_the_run_and_keeps_the_old_file(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_atomic(tmp_path / "case.json", b"old")
+    monkeypatch.setattr(step, fail)
+
+    with pytest.raises(StopRun, match=r"case.json \(3 bytes needed\)") as caught:
+        write_atomic(tmp_path / "case.json", b"new")
+
+    assert caught.value.code == "disk.full"
+    assert _saved(tmp_path) == {"case.json": b"old"}
 
 
 def test_report_package_imports_without_heavy_libraries() -> None:
