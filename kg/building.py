@@ -21,7 +21,7 @@ from kg.sources.registry import DEFAULT_SOURCES, INSTALLED_SOURCES
 logger = logging.getLogger(__name__)
 
 # Raised whenever the same sources would give another graph, so that cached files of older builders are not used.
-BUILDER_VERSION = "2"
+BUILDER_VERSION = "3"
 DERIVED = "medmm"
 
 

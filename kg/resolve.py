@@ -12,11 +12,25 @@ from kg.schema import CLOSE_MATCH, EXACT_MATCH, ConceptRecord, RelationRecord, S
 from kg.text.normalise import normal_name
 
 # Which id stands for a merged concept; then alphabetical.
-PREFIX_ORDER = ("MONDO", "DOID", "OMIM", "ORPHA", "DECIPHER", "HP", "UBERON", "SCT", "DCM", "MESH", "UMLS", "RSD")
+PREFIX_ORDER = (
+    "MONDO",
+    "DOID",
+    "OMIM",
+    "ORPHA",
+    "DECIPHER",
+    "HP",
+    "UBERON",
+    "SCT",
+    "DCM",
+    "MESH",
+    "UMLS",
+    "RSD",
+    "MEDMM",
+)
 # Kinds whose concepts merge by equal name. Codes and phenotypes have one authority; genes have symbols, not names.
 MERGED_BY_NAME = frozenset({"disease", "finding", "anatomy", "modality"})
 # Prefixes of identifiers that we or a hospital made from names: several may fall into one concept.
-MADE_FROM_NAMES = frozenset({"RSD", "LOCAL"})
+MADE_FROM_NAMES = frozenset({"RSD", "LOCAL", "MEDMM"})
 # Vocabularies whose codes are narrow enough that two concepts with one code mean nearly the same.
 SHARED_XREFS = frozenset({"UMLS", "SCT", "MESH"})
 # A name borne by more concepts than this is too generic to say that they are related.

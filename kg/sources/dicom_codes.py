@@ -21,7 +21,7 @@ GROUPS = {
     6104: "finding",
     6105: "finding",
     6106: "finding",
-    6030: "finding",
+    6030: "disease",
 }
 
 

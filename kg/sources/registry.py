@@ -27,6 +27,7 @@ INSTALLED_SOURCES: dict[str, InstalledSource] = {
     "dicom": InstalledSource("dicom", "kg.sources.dicom_codes"),
     "hpo": InstalledSource("hpo", "kg.sources.hpo"),
     "icd10cm": InstalledSource("icd10cm", "kg.sources.icd10cm"),
+    "pathology": InstalledSource("pathology", "kg.sources.pathology"),
     "radiology": InstalledSource("radiology", "kg.sources.radiology"),
 }
-DEFAULT_SOURCES = ("dicom", "hpo", "icd10cm", "radiology")
+DEFAULT_SOURCES = ("dicom", "hpo", "icd10cm", "pathology", "radiology")

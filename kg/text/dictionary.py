@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_TOKENS = 12
 LINKED_KINDS = ("disease", "finding", "phenotype", "anatomy", "code")
 # Sources whose abbreviations are those of reports; others' (gene symbols) count only where a text defines them.
-CLINICAL_SOURCES = frozenset(("hpo", "radiology", "dicom", "icd10cm"))
+CLINICAL_SOURCES = frozenset(("hpo", "radiology", "dicom", "icd10cm", "pathology"))
 VARIANT_PENALTY = 0.1
 _SCORE: dict[Method, float] = {"name": 1.0, "synonym": 0.95, "abbreviation": 0.8, "adjective": 0.75, "related": 0.7}
 _METHOD: dict[str, Method] = {
