@@ -80,7 +80,7 @@ def read_table(path: Path, *, needs: Iterable[str] = ()) -> Table:
     Raises:
         UsageError: `config.table` where the file cannot be read or lacks a key column or all of `needs`.
     """
-    rows = _read_rows(path)
+    rows = read_rows(path)
     header = [cell.strip() for cell in rows.pop(0)] if rows else []
     plain = [plain_name(name) for name in header]
     _check_header(header, plain, tuple(needs))
@@ -103,6 +103,38 @@ def read_table(path: Path, *, needs: Iterable[str] = ()) -> Table:
         rows=found,
         conflicting=frozenset(conflicting),
     )
+
+
+def read_rows(path: Path) -> list[list[str]]:
+    """Return the rows of a CSV file as text, its header first; the delimiter is the one that the header has most of.
+
+    Raises:
+        UsageError: `config.table` where the file cannot be opened, is not UTF-8 or not well-formed.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"The table cannot be opened ({error.strerror}).", code="config.table") from None
+    except UnicodeDecodeError:
+        raise UsageError(
+            "Expected a table in UTF-8 (got another encoding).",
+            code="config.table",
+            remedy="Save it as CSV with UTF-8 encoding.",
+        ) from None
+    first_line = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first_line.count)
+    previous_limit = csv.field_size_limit(CELL_LIMIT)
+    try:
+        reader = csv.reader(io.StringIO(text.replace("\0", ""), newline=""), delimiter=delimiter, strict=True)
+        return [cells for cells in reader if cells]
+    except csv.Error as error:
+        raise UsageError(
+            f"The table is not well-formed CSV ({error}).",
+            code="config.table",
+            remedy="Check quotes; cells with line breaks need quotes around them.",
+        ) from None
+    finally:
+        csv.field_size_limit(previous_limit)
 
 
 def text_of(row: Mapping[str, str]) -> str:
@@ -161,33 +193,6 @@ def _sex(cell: str) -> str:
     if cell.upper() in ("F", "M", "FEMALE", "MALE", "WOMAN", "MAN", "W"):
         return "F" if letter in ("F", "W") else "M"
     raise ValueError("not a sex")
-
-
-def _read_rows(path: Path) -> list[list[str]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"The table cannot be opened ({error.strerror}).", code="config.table") from None
-    except UnicodeDecodeError:
-        raise UsageError(
-            "Expected a table in UTF-8 (got another encoding).",
-            code="config.table",
-            remedy="Save it as CSV with UTF-8 encoding.",
-        ) from None
-    first_line = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first_line.count)
-    previous_limit = csv.field_size_limit(CELL_LIMIT)
-    try:
-        reader = csv.reader(io.StringIO(text.replace("\0", ""), newline=""), delimiter=delimiter, strict=True)
-        return [cells for cells in reader if cells]
-    except csv.Error as error:
-        raise UsageError(
-            f"The table is not well-formed CSV ({error}).",
-            code="config.table",
-            remedy="Check quotes; cells with line breaks need quotes around them.",
-        ) from None
-    finally:
-        csv.field_size_limit(previous_limit)
 
 
 def _check_header(header: list[str], plain: list[str], needs: tuple[str, ...]) -> None:

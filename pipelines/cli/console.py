@@ -37,9 +37,9 @@ def show_error(message: str, remedy: str, code: str) -> None:
     from rich.text import Text
 
     console = stderr()
-    console.print(Text.assemble(("error: ", "bold red"), one_line(message)))
+    console.print(Text.assemble(("error: ", "bold red"), one_line(message)), soft_wrap=True)
     if remedy:
-        console.print(Text.assemble(("  do:   ", "bold"), one_line(remedy)))
+        console.print(Text.assemble(("  do:   ", "bold"), one_line(remedy)), soft_wrap=True)
     console.print(Text.assemble(("  code: ", "bold"), code), soft_wrap=True)
 
 
