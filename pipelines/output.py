@@ -18,6 +18,8 @@ from pipelines.ledger import FILE_NAME
 LOCK_NAME = ".lock"
 OURS = ("cases", "results.csv", "failures.csv", "index.html", "run.json", "id_map.csv", FILE_NAME)
 STAGING_PREFIX = ".writing-"
+# What a killed process leaves of a file that it was writing (`write_atomic`, `write_id_map`).
+TORN = ".????????.tmp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def prepare(output: Path, *, may_continue: bool, may_overwrite: bool) -> OutputF
             code="config.output",
             remedy="Choose another with --out, or change its permissions.",
         ) from None
-    found = sorted(path.name for path in output.iterdir() if path.name != LOCK_NAME)
+    found = sorted(path.name for path in output.iterdir() if path.name != LOCK_NAME and not path.match(TORN))
     foreign = [name for name in found if name not in OURS]
     if foreign and not may_overwrite and not (may_continue and FILE_NAME in found):
         raise UsageError(
@@ -107,9 +109,11 @@ def clear(folder: OutputFolder) -> None:
 
 
 def clear_staging(folder: OutputFolder) -> None:
-    """Remove half-written case folders of a run that died."""
+    """Remove half-written files and case folders of a run that died."""
     for path in folder.cases.glob(f"{STAGING_PREFIX}*"):
         shutil.rmtree(path)
+    for path in folder.root.glob(TORN):
+        path.unlink()
 
 
 @contextmanager

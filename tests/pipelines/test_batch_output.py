@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from medmm.errors import UsageError
-from pipelines.output import LOCK_NAME, OutputFolder, check_apart, clear, locked, prepare
+from pipelines.output import LOCK_NAME, OutputFolder, check_apart, clear, clear_staging, locked, prepare
 
 
 def _lock(folder: Path, **owner: object) -> None:
@@ -52,6 +52,15 @@ def test_foreign_files_are_refused_without_overwrite_and_never_removed(tmp_path:
     clear(prepare(tmp_path, may_continue=False, may_overwrite=True))
 
     assert (tmp_path / "thesis.docx").read_text() == "years of work"
+
+
+def test_what_a_killed_run_left_half_written_is_no_hindrance_and_goes(tmp_path: Path) -> None:
+    (tmp_path / ".abcd_123.tmp").write_text("half a table")
+    (tmp_path / "cases" / ".writing-case-0" / "heatmaps").mkdir(parents=True)
+
+    clear_staging(prepare(tmp_path, may_continue=True, may_overwrite=False))
+
+    assert [path.name for path in tmp_path.rglob("*")] == ["cases"]
 
 
 def test_clearing_follows_no_link(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_a_second_ctrl_c_ends_at_once(
     assert medmm(*_arguments(cohort, tmp_path / "out"), "--resume").returncode == 0
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [5, pytest.param(60, marks=pytest.mark.slow)])
 def test_a_run_killed_at_any_moment_resumes_to_the_same_bytes(
     medmm: Run, start: Callable[..., "subprocess.Popen[str]"], cohort: Cohort, tmp_path: Path, kills: int
 ) -> None:
