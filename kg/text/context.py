@@ -5,7 +5,7 @@ the sentence, a termination phrase, or its reach. Section headings set the defau
 """
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,9 +14,11 @@ from typing import NamedTuple
 from kg.text.context_rules import Category, Rule, trigger_table
 from kg.text.mention import Experiencer, Status, Temporality
 from kg.text.normalise import Normalised, normalise
+from kg.text.trie import TokenTrie
 
 # Punctuation that ends a trigger's reach without ending the sentence.
 _STOPS = frozenset(";:")
+_FULL_STOPS = frozenset(".!?")
 _ACTING: tuple[Category, ...] = ("negation", "uncertainty", "historical", "hypothetical", "other")
 _HEADING = re.compile(r"^[ \t]*([A-Za-z][A-Za-z /&()-]{2,48}?)[ \t]*:", re.MULTILINE)
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
@@ -40,10 +42,17 @@ class Span(NamedTuple):
     stop: int
 
 
+class _Trigger(NamedTuple):
+    rules: tuple[Rule, ...]
+    span: Span
+
+
 class _Effect(NamedTuple):
     rule: Rule
     span: Span
 
+
+_PLAIN = Context()
 
 _HISTORY_HEADINGS = frozenset(
     (
@@ -92,6 +101,8 @@ def contexts(text: str, tokens: Normalised, mentions: list[Span]) -> list[Contex
         return []
     bounds = _sentence_bounds(text, tokens)
     headings = _headings(text)
+    triggers = _find_triggers(tokens.tokens, mentions)
+    starts = [span.start for _, span in triggers]
     by_sentence: dict[int, list[int]] = defaultdict(list)
     for index, mention in enumerate(mentions):
         by_sentence[bisect_right(bounds, mention.start) - 1].append(index)
@@ -99,26 +110,18 @@ def contexts(text: str, tokens: Normalised, mentions: list[Span]) -> list[Contex
     for sentence, members in by_sentence.items():
         start = bounds[sentence]
         stop = bounds[sentence + 1] if sentence + 1 < len(bounds) else len(tokens.tokens)
-        spans = [Span(mentions[index].start - start, mentions[index].stop - start) for index in members]
-        acting = _judge(tokens.tokens[start:stop], spans)
-        for index, categories in zip(members, acting, strict=True):
-            section = _section_default(headings, tokens.starts[mentions[index].start])
-            found[index] = _combine(categories, section)
+        inside = triggers[bisect_left(starts, start) : bisect_left(starts, stop)]
+        effects = _effects(tokens.tokens, inside, Span(start, stop)) if inside else []
+        for index in members:
+            mention = mentions[index]
+            acting = {
+                effect.rule.category
+                for effect in effects
+                if effect.span.start <= mention.start and mention.stop <= effect.span.stop
+            }
+            section = _section_default(headings, tokens.starts[mention.start]) if headings else _PLAIN
+            found[index] = _combine(acting, section) if acting else section
     return found
-
-
-def _judge(tokens: list[str], mentions: list[Span]) -> list[set[Category]]:
-    """Return what acts on each mention of a sentence; a trigger inside a mention's own words does not act."""
-    covered = {position for mention in mentions for position in range(mention.start, mention.stop)}
-    effects = _effects(tokens, covered)
-    return [
-        {
-            effect.rule.category
-            for effect in effects
-            if effect.span.start <= mention.start and mention.stop <= effect.span.stop
-        }
-        for mention in mentions
-    ]
 
 
 def _combine(acting: set[Category], section: Context) -> Context:
@@ -132,9 +135,9 @@ def _combine(acting: set[Category], section: Context) -> Context:
     return Context(status, experiencer, temporality)
 
 
-def _effects(tokens: list[str], covered: set[int]) -> list[_Effect]:
-    triggers = _find_triggers(tokens, covered)
-    stops = _stops(tokens, triggers)
+def _effects(tokens: list[str], triggers: list[_Trigger], sentence: Span) -> list[_Effect]:
+    """What the triggers of one sentence act on."""
+    stops = _stops(tokens, triggers, sentence)
     effects = []
     for rules, span in triggers:
         for rule in rules:
@@ -143,69 +146,68 @@ def _effects(tokens: list[str], covered: set[int]) -> list[_Effect]:
             ends = stops[rule.category]
             if rule.direction == "pre":
                 at = bisect_right(ends, span.stop - 1)
-                limit = ends[at] if at < len(ends) else len(tokens)
+                limit = ends[at] if at < len(ends) else sentence.stop
                 effects.append(_Effect(rule, Span(span.stop, min(limit, span.stop + rule.reach))))
             else:
                 at = bisect_right(ends, span.start - 1)
-                limit = ends[at - 1] + 1 if at else 0
+                limit = ends[at - 1] + 1 if at else sentence.start
                 effects.append(_Effect(rule, Span(max(limit, span.start - rule.reach), span.start)))
     return effects
 
 
-def _stops(tokens: list[str], triggers: list[tuple[tuple[Rule, ...], Span]]) -> dict[Category, list[int]]:
+def _stops(tokens: list[str], triggers: list[_Trigger], sentence: Span) -> dict[Category, list[int]]:
     """Positions, per category, at which a trigger of that category stops acting."""
     found: dict[Category, list[int]] = {category: [] for category in _ACTING}
     for rules, span in triggers:
         for rule in rules:
             for category in rule.ends:
                 found[category].append(span.start)
-    marks = [position for position, token in enumerate(tokens) if token in _STOPS]
-    for category in _ACTING:
-        if category != "hypothetical":  # "call if any of the following are noted: fever; chills"
-            found[category] = sorted(found[category] + marks)
+    marks = [at for at in range(sentence.start, sentence.stop) if tokens[at] in _STOPS]
+    if marks:
+        for category in _ACTING:
+            if category != "hypothetical":  # "call if any of the following are noted: fever; chills"
+                found[category] = sorted(found[category] + marks)
     return found
 
 
-def _find_triggers(tokens: list[str], covered: set[int]) -> list[tuple[tuple[Rule, ...], Span]]:
-    """Longest trigger phrases from left to right, without overlap."""
-    table, first_words = _table()
-    found, position = [], 0
-    while position < len(tokens):
-        longest = 0 if position in covered else first_words.get(tokens[position], 0)
-        for size in range(min(longest, len(tokens) - position), 0, -1):
-            rules = table.get(tuple(tokens[position : position + size]))
-            if rules is not None and covered.isdisjoint(range(position, position + size)):
-                found.append((rules, Span(position, position + size)))
-                position += size
-                break
-        else:
-            position += 1
+def _find_triggers(tokens: list[str], mentions: list[Span]) -> list[_Trigger]:
+    """Longest trigger phrases of a text from left to right, without overlap and outside the mentions' own words."""
+    trie, rules = _table()
+    covered = {at for mention in mentions for at in range(mention.start, mention.stop)}
+    longest: dict[int, tuple[int, int]] = {}
+    for start, stop, value in trie.find(tokens):
+        if start not in covered and (stop - start == 1 or covered.isdisjoint(range(start, stop))):
+            longest[start] = (stop, value)  # by start, then length: the last one is the longest
+    found: list[_Trigger] = []
+    free = 0
+    for start, (stop, value) in longest.items():
+        if start >= free:
+            found.append(_Trigger(rules[value], Span(start, stop)))
+            free = stop
     return found
 
 
 @lru_cache(maxsize=1)
-def _table() -> tuple[dict[tuple[str, ...], tuple[Rule, ...]], dict[str, int]]:
-    table = trigger_table()
-    first_words: dict[str, int] = {}
-    for phrase in table:
-        first_words[phrase[0]] = max(first_words.get(phrase[0], 0), len(phrase))
-    return table, first_words
+def _table() -> tuple[TokenTrie, list[tuple[Rule, ...]]]:
+    trie = TokenTrie()
+    rules: list[tuple[Rule, ...]] = []
+    for phrase, acting in trigger_table().items():
+        trie.add(phrase, len(rules))
+        rules.append(acting)
+    return trie, rules
 
 
 def _sentence_bounds(text: str, tokens: Normalised) -> list[int]:
     """Token positions at which sentences begin."""
-    bounds = [0]
     words, starts, ends = tokens.tokens, tokens.starts, tokens.ends
-    breaks = sorted({match.start() for pattern in (_BLANK_LINE, _NEW_ITEM) for match in pattern.finditer(text)})
-    next_break = 0
-    for position, word in enumerate(words):
-        while next_break < len(breaks) and breaks[next_break] < starts[position]:
-            if bounds[-1] != position:
-                bounds.append(position)
-            next_break += 1
-        if word in ".!?" and _ends_sentence(text, starts[position], ends[position]) and position + 1 < len(words):
-            bounds.append(position + 1)
-    return bounds
+    bounds = {0}
+    for at, word in enumerate(words):
+        if word in _FULL_STOPS and _ends_sentence(text, starts[at], ends[at]):
+            bounds.add(at + 1)
+    for pattern in (_BLANK_LINE, _NEW_ITEM):
+        bounds.update(bisect_left(starts, match.start()) for match in pattern.finditer(text))
+    bounds.discard(len(words))
+    return sorted(bounds)
 
 
 def _ends_sentence(text: str, start: int, end: int) -> bool:

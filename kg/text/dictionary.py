@@ -1,12 +1,8 @@
-"""All names of a graph in one Aho-Corasick automaton, filtered so that what matches can be trusted.
-
-Tokens are coded as " token\\n": a match then begins and ends at token borders by construction, and neighbours share no
-character. Build time and search are linear (Aho and Corasick, CACM 1975;18:333-340; library pyahocorasick).
-"""
+"""All names of a graph as phrases of folded tokens, filtered so that what matches can be trusted."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,6 +13,7 @@ from kg.text.adjectives import NOUN_OF
 from kg.text.mention import Method
 from kg.text.normalise import normal_name, normalise
 from kg.text.stop_terms import FUNCTION_WORDS, STOP_TERMS
+from kg.text.trie import TokenTrie
 from kg.text.variants import variants
 
 if TYPE_CHECKING:
@@ -57,46 +54,45 @@ class _Candidate(NamedTuple):
     is_clinical: bool
 
 
-@dataclass(frozen=True, slots=True)
 class Dictionary:
-    """Normal forms and the automaton over them; `entries[value]` belongs to a match's value."""
+    """Phrases in normal form and their meanings, as columns: so many objects would burden every garbage collection."""
 
-    automaton: object
-    entries: list[Entry]
-    lengths: list[int]
-    values: dict[str, int]
+    def __init__(self, chosen: Mapping[tuple[str, ...], Entry]) -> None:
+        self.trie = TokenTrie()
+        for value, tokens in enumerate(chosen):
+            self.trie.add(tokens, value)
+        entries = chosen.values()
+        self._concepts = array("i", [entry.concept for entry in entries])
+        self._methods = bytes([_ORDER.index(entry.method) for entry in entries])
+        self._scores = array("f", [entry.score for entry in entries])
+        self._surfaces = [entry.surface for entry in entries]
+        self._clinical = bytes([entry.is_clinical for entry in entries])
 
-    def find(self, tokens: list[str]) -> Entry | None:
+    def __len__(self) -> int:
+        return len(self._concepts)
+
+    def entry(self, value: int) -> Entry:
+        """Return the entry of a phrase found by the trie."""
+        return Entry(
+            self._concepts[value],
+            _ORDER[self._methods[value]],
+            round(self._scores[value], 4),
+            self._surfaces[value],
+            bool(self._clinical[value]),
+        )
+
+    def get(self, tokens: list[str]) -> Entry | None:
         """Return the entry of exactly these tokens."""
-        value = self.values.get(encode(tokens))
-        return None if value is None else self.entries[value]
-
-
-def encode(tokens: list[str]) -> str:
-    """Return tokens as the string that the automaton reads."""
-    return " " + "\n ".join(tokens) + "\n" if tokens else ""
+        value = self.trie.get(tokens)
+        return None if value is None else self.entry(value)
 
 
 def build_dictionary(graph: "KnowledgeGraph") -> Dictionary:
-    """Return the dictionary of a graph's names and synonyms (about 2 s and 60 MB for the default graph)."""
-    import ahocorasick
-
-    chosen = _choose(graph)
-    automaton = ahocorasick.Automaton(ahocorasick.STORE_INTS)
-    entries: list[Entry] = []
-    lengths: list[int] = []
-    values: dict[str, int] = {}
-    for key in sorted(chosen):
-        values[key] = len(entries)
-        automaton.add_word(key, len(entries))
-        lengths.append(key.count("\n"))
-        entries.append(chosen[key])
-    if entries:
-        automaton.make_automaton()
-    return Dictionary(automaton, entries, lengths, values)
+    """Return the dictionary of a graph's names and synonyms."""
+    return Dictionary(_choose(graph))
 
 
-def _choose(graph: "KnowledgeGraph") -> dict[str, Entry]:
+def _choose(graph: "KnowledgeGraph") -> dict[tuple[str, ...], Entry]:
     """Best entry for every normal form: by method, kind, authority, then popularity in the graph."""
     kind_rank = [len(LINKED_KINDS)] * len(graph.kinds)
     for rank, kind in enumerate(LINKED_KINDS):
@@ -104,7 +100,7 @@ def _choose(graph: "KnowledgeGraph") -> dict[str, Entry]:
     ranks = [kind_rank[kind] for kind in graph.arrays["kind"].tolist()]
     popularity = graph.arrays["popularity"].tolist()
     is_made = [curie.partition(":")[0] in MADE_FROM_NAMES for curie in graph.ids.to_list()]
-    best: dict[str, tuple[tuple[float, ...], Entry]] = {}
+    best: dict[tuple[str, ...], tuple[tuple[float, ...], Entry]] = {}
     for candidate in _candidates(graph):
         concept, method = candidate.concept, candidate.method
         surface = candidate.text if method == "abbreviation" else ""
@@ -117,7 +113,7 @@ def _choose(graph: "KnowledgeGraph") -> dict[str, Entry]:
                 -popularity[concept],
                 concept,
             )
-            key = encode(tokens)
+            key = tuple(tokens)
             if key not in best or order < best[key][0]:
                 score = _SCORE[method] - VARIANT_PENALTY * penalty
                 best[key] = (order, Entry(concept, method, score, surface, candidate.is_clinical))

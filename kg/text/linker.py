@@ -5,15 +5,15 @@ normalise -> dictionary (longest match) -> abbreviations in context -> ConText -
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from kg.text.abbreviations import Stream, find_definitions, spelt_out
 from kg.text.context import Span, contexts
-from kg.text.dictionary import Dictionary, Entry, build_dictionary, encode
+from kg.text.dictionary import Dictionary, Entry, build_dictionary
 from kg.text.mention import Mention
 from kg.text.normalise import Normalised, normalise
 
@@ -28,6 +28,7 @@ class Linker:
 
     def __init__(self, graph: "KnowledgeGraph") -> None:
         self.graph = graph
+        self._id = lru_cache(maxsize=65_536)(graph.id)  # decoding an id costs as much as the rest of a mention
         self._dictionary: Dictionary = build_dictionary(graph)
 
     def link(self, text: str) -> list[Mention]:
@@ -43,7 +44,7 @@ class Linker:
                     start=start,
                     end=end,
                     text=text[start:end],
-                    concept=self.graph.id(entry.concept),
+                    concept=self._id(entry.concept),
                     status=context.status,
                     experiencer=context.experiencer,
                     temporality=context.temporality,
@@ -59,19 +60,19 @@ class Linker:
 
     def lookup(self, name: str) -> str | None:
         """Return the concept whose name or synonym is exactly this (after normalisation), or None."""
-        entry = self._dictionary.find(normalise(name).tokens)
+        entry = self._dictionary.get(normalise(name).tokens)
         return None if entry is None else self.graph.id(entry.concept)
 
     def lookup_any(self, name: str, kinds: Sequence[str]) -> str | None:
         """Return the concept whose name or synonym is exactly this, if it is of one of the kinds."""
-        entry = self._dictionary.find(normalise(name).tokens)
+        entry = self._dictionary.get(normalise(name).tokens)
         if entry is None or self.graph.kind(entry.concept) not in kinds:
             return None
         return self.graph.id(entry.concept)
 
     def _matches(self, text: str, tokens: Normalised) -> list[tuple[Span, Entry]]:
         """Longest trusted matches over the text as written and with its own abbreviations spelt out."""
-        if not self._dictionary.entries or not tokens.tokens:
+        if not len(self._dictionary) or not tokens.tokens:
             return []
         found = self._search(tokens.tokens, None)
         defined = self._defined(text, tokens) if "(" in text else {}
@@ -89,19 +90,15 @@ class Linker:
 
     def _search(self, words: list[str], stream: Stream | None) -> list[tuple[Span, Entry]]:
         """All dictionary matches in a token sequence, as spans of the original tokens."""
-        automaton: Any = self._dictionary.automaton
-        entries, lengths = self._dictionary.entries, self._dictionary.lengths
-        ends = list(accumulate([len(word) + 2 for word in words]))
-        spans = []
-        for end, value in automaton.iter(encode(words)):
-            stop = bisect_left(ends, end + 1) + 1
-            start = stop - lengths[value]
-            if stream is None:
-                spans.append((Span(start, stop), entries[value]))
-            elif stream.is_whole(start, stop) and not entries[value].surface:
-                span = Span(stream.origin[start].start, stream.origin[stop - 1].stop)
-                spans.append((span, entries[value]))
-        return spans
+        entry = self._dictionary.entry
+        matches = self._dictionary.trie.find(words)
+        if stream is None:
+            return [(Span(start, stop), entry(value)) for start, stop, value in matches]
+        return [
+            (Span(stream.origin[start].start, stream.origin[stop - 1].stop), entry(value))
+            for start, stop, value in matches
+            if stream.is_whole(start, stop) and not entry(value).surface
+        ]
 
     def _defined(self, text: str, tokens: Normalised) -> dict[str, list[str]]:
         """Abbreviations that the text defines, as written, with the tokens of their long forms."""

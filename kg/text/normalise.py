@@ -141,17 +141,14 @@ class Normalised:
 
 def normalise(text: str) -> Normalised:
     """Return folded tokens with character spans of the original text."""
-    tokens: list[str] = []
-    starts: list[int] = []
-    ends: list[int] = []
-    for match in _TOKEN.finditer(text):
-        word = fold(match.group())
-        if word in _ROMAN_LETTER and tokens and tokens[-1] in _NUMBERED:
-            word = _ROMAN_LETTER[word]
-        tokens.append(word)
-        start, end = match.span()
-        starts.append(start)
-        ends.append(end)
+    matches = list(_TOKEN.finditer(text))
+    tokens = [fold(match[0]) for match in matches]
+    if not _ROMAN_LETTER.keys().isdisjoint(tokens):
+        for at in range(1, len(tokens)):
+            if tokens[at] in _ROMAN_LETTER and tokens[at - 1] in _NUMBERED:
+                tokens[at] = _ROMAN_LETTER[tokens[at]]
+    starts = [match.start() for match in matches]
+    ends = [match.end() for match in matches]
     return Normalised(tokens, starts, ends)
 
 
