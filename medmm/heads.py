@@ -34,9 +34,12 @@ class OrdinalHead(nn.Module):
 
     def forward(self, embedding: Float[Tensor, "B F"]) -> Float[Tensor, "B L"]:
         thresholds = self.first + torch.cat([self.first.new_zeros(1), functional.softplus(self.steps).cumsum(0)])
-        above = torch.sigmoid(self.score(embedding) - thresholds)  # (B, L-1): P(class > l)
-        edges = torch.cat([torch.ones_like(above[:, :1]), above, torch.zeros_like(above[:, :1])], dim=1)
-        return (edges[:, :-1] - edges[:, 1:]).clamp_min(1e-6).log()
+        beyond = self.score(embedding) - thresholds  # (B, L-1): logit of P(class > l)
+        above, below = functional.logsigmoid(beyond), functional.logsigmoid(-beyond)
+        # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), and a - b is the softplus of a step; the
+        # difference itself would round to 0, and stop learning, where the head is sure and wrong.
+        between = above[:, :-1] + below[:, 1:] + functional.logsigmoid(self.steps)
+        return torch.cat([below[:, :1], between, above[:, -1:]], dim=1)
 
 
 class ConceptAnchor(nn.Module):

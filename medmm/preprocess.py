@@ -15,6 +15,8 @@ from scipy import ndimage
 from medmm.errors import InputError
 from medmm.types import Note, Volume
 
+ROUNDING = 1e-5  # resampling in float32 turns one intensity into several that differ by less than this share
+
 
 class Preprocessing(BaseModel):
     """What the network's input looks like. Part of every model directory."""
@@ -77,9 +79,9 @@ def prepare_volume(volumes: Mapping[str, Volume], spec: Preprocessing) -> Prepar
         if role not in volumes:
             channels.append(np.zeros(grid.shape, dtype=np.float32))
             continue
+        _check_finite(volumes[role].voxels, role)
         voxels = _on_grid_of(volumes[role], reference)
-        resampled = _to_model_grid(voxels, grid)
-        channels.append(standardise(resampled, role=role))
+        channels.append(standardise(_to_model_grid(voxels, grid), role=role))
         notes.extend(volumes[role].notes)
     present = np.array([role in volumes for role in spec.roles])
     return PreparedVolume(array=np.stack(channels), present=present, grid=grid, notes=tuple(dict.fromkeys(notes)))
@@ -101,13 +103,17 @@ def standardise(voxels: np.ndarray, *, role: str) -> np.ndarray:
     Raises:
         InputError: If the voxels are not finite, or all equal.
     """
-    if not np.isfinite(voxels).all():
-        raise InputError(f"Expected finite voxels in {role} (got NaN or infinity).", code="image.nonfinite")
+    _check_finite(voxels, role)
     head = voxels[voxels > voxels.mean()]
     deviation = float(head.std()) if head.size else 0.0
-    if deviation == 0:
+    if deviation <= ROUNDING * float(np.abs(voxels).max()):
         raise InputError(f"Expected an image in {role} (got one intensity only).", code="image.constant")
     return np.clip((voxels - float(head.mean())) / deviation, -5, 8).astype(np.float32)
+
+
+def _check_finite(voxels: np.ndarray, role: str) -> None:
+    if not np.isfinite(voxels).all():
+        raise InputError(f"Expected finite voxels in {role} (got NaN or infinity).", code="image.nonfinite")
 
 
 def _model_grid(reference: Volume, role: str, spec: Preprocessing) -> ModelGrid:

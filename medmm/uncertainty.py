@@ -14,12 +14,15 @@ OOD_QUANTILE = 0.975
 
 
 def fit_temperature(logits: np.ndarray, target: np.ndarray) -> float:
-    """Return the temperature with the lowest cross-entropy on held-out cases (Guo et al., ICML 2017).
+    """Return the temperature with the lowest cross-entropy on held-out cases (Guo et al., ICML 2017); 1 without any.
 
     Args:
         logits: (N, L), from models that did not see the case.
         target: (N,) class indices.
     """
+
+    if len(target) == 0:
+        return 1.0
 
     def loss(log_temperature: float) -> float:
         scaled = torch.from_numpy(logits) / math.exp(log_temperature)
@@ -39,7 +42,7 @@ def conformal_quantile(probabilities: np.ndarray, target: np.ndarray, coverage: 
         target: (N,) class indices.
         coverage: Between 0 and 1.
     """
-    scores = np.sort(1 - probabilities[np.arange(len(target)), target])
+    scores = np.sort(1 - probabilities[np.arange(len(target)), target].astype(np.float64))
     rank = math.ceil((len(scores) + 1) * coverage)
     return 1.0 if rank > len(scores) else float(scores[rank - 1])
 
@@ -54,18 +57,17 @@ class Decision:
 
 
 def decide(names: list[str], titles: list[str], values: np.ndarray, quantile: float, coverage: float) -> Decision:
-    """Return the prediction set of one-of-L probabilities (L,); abstain unless it holds exactly one class."""
-    inside = [index for index, value in enumerate(values) if value >= 1 - quantile]
+    """Return the prediction set of one-of-L probabilities (L,); abstain if it holds more than one class.
+
+    The most probable class is always in the set, which can only raise the coverage.
+    """
+    best = int(values.argmax())
+    inside = [index for index, value in enumerate(values) if 1 - value <= quantile or index == best]
+    chosen = tuple(names[index] for index in inside)
     if len(inside) == 1:
-        return Decision((names[inside[0]],), False, "")
-    if not inside:
-        return Decision(
-            (), True, f"No answer is likely enough at {coverage:.0%} coverage: this case is unlike the others."
-        )
-    listed = " and ".join(titles[index] for index in inside)
-    return Decision(
-        tuple(names[index] for index in inside), True, f"At {coverage:.0%} coverage {listed} cannot be told apart."
-    )
+        return Decision(chosen, False, "")
+    listed = ", ".join(titles[index] for index in inside[:-1]) + f" and {titles[inside[-1]]}"
+    return Decision(chosen, True, f"At {coverage:.0%} coverage {listed} cannot be told apart.")
 
 
 class OutOfDistributionScore(nn.Module):
@@ -89,7 +91,9 @@ class OutOfDistributionScore(nn.Module):
         count = vectors.shape[0]
         self.mean.copy_(vectors.mean(dim=0))
         _, singular, components = torch.linalg.svd(vectors - self.mean, full_matrices=False)
-        rank = min(OOD_COMPONENTS, len(singular))
+        # Few cases span few directions; a direction in which they do not differ says nothing of a new case.
+        spanned = int((singular > 1e-4 * singular.max()).sum())
+        rank = min(OOD_COMPONENTS, spanned)
         deviation = singular[:rank] / (count - 1) ** 0.5
         self.whitening.zero_()
         self.whitening[:rank] = components[:rank] / deviation.clamp_min(1e-6)[:, None]

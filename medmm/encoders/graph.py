@@ -4,20 +4,24 @@ The subgraph is cut out around the case's evidence by personalised PageRank (kg 
 passes graph attention layers with a relation embedding on each edge, and is read out by learned queries.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch_geometric.nn import GATv2Conv
-from torch_geometric.utils import softmax
 
 from kg.graph import KnowledgeGraph
 from kg.schema import KINDS, PREDICATES
 from kg.subgraph import Subgraph
 from medmm.encoders.names import NAME_WIDTH, name_vectors
 from medmm.encoders.tokens import Tokens
+
+with warnings.catch_warnings():  # torch_geometric scripts a class when it is imported, which torch has deprecated
+    warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated", category=DeprecationWarning)
+    from torch_geometric.nn import GATv2Conv
+    from torch_geometric.utils import softmax
 
 N_RELATIONS = 2 * (len(PREDICATES) + 1)  # each direction of each predicate, and "any other"
 NODE_WIDTH = NAME_WIDTH + len(KINDS) + 2  # name, kind, evidence weight, log PageRank

@@ -41,6 +41,7 @@ class HybridFusion(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: list[Tokens], present: Bool[Tensor, "B M"]) -> Fused:
+        tokens = [_real(part, present[:, index]) for index, part in enumerate(tokens)]
         own = torch.stack([self._pool(index, part) for index, part in enumerate(tokens)], dim=1)  # (B, M, F)
         own = self.norm_own(own) * present[..., None]
         met = self._meet(own, tokens, present)
@@ -54,8 +55,7 @@ class HybridFusion(nn.Module):
         logits = (part.values @ self.query[index]).masked_fill(~part.mask, float("-inf"))
         empty = ~part.mask.any(dim=1, keepdim=True)
         weights = logits.masked_fill(empty, 0.0).softmax(dim=1).masked_fill(~part.mask, 0.0)
-        values = part.values.masked_fill(~part.mask[..., None], 0.0)
-        return torch.einsum("bn,bnf->bf", weights, values) + self.kind[index]
+        return torch.einsum("bn,bnf->bf", weights, part.values) + self.kind[index]
 
     def _meet(
         self, own: Float[Tensor, "B M F"], tokens: list[Tokens], present: Bool[Tensor, "B M"]
@@ -66,8 +66,14 @@ class HybridFusion(nn.Module):
             [part.values + self.kind[index] for index, part in enumerate(tokens)] + [self.absent.expand(batch, -1, -1)],
             dim=1,
         )
-        real = torch.cat([part.mask & present[:, index, None] for index, part in enumerate(tokens)] + [~present], dim=1)
+        real = torch.cat([part.mask for part in tokens] + [~present], dim=1)
         keys = keys.masked_fill(~real[..., None], 0.0)
         # A present modality always has a token, so at least one key is real in every row.
         attended, _ = self.cross(own, keys, keys, key_padding_mask=~real, need_weights=False)
         return self.norm_all(own + attended) * present[..., None]
+
+
+def _real(part: Tokens, is_present: Bool[Tensor, " B"]) -> Tokens:
+    """Only the tokens that count, others 0: a NaN behind a mask would come back as soon as 0 is multiplied by it."""
+    mask = part.mask & is_present[:, None]
+    return Tokens(part.values.masked_fill(~mask[..., None], 0.0), mask)

@@ -1,0 +1,128 @@
+"""Temperature, prediction sets, distance from the training cases."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from medmm.heads import probabilities
+from medmm.uncertainty import OutOfDistributionScore, conformal_quantile, decide, fit_temperature
+
+NAMES, TITLES = ["a", "b", "c"], ["Alpha", "Beta", "Gamma"]
+
+
+def cases(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (N, 3) and classes drawn from them."""
+    chances = rng.dirichlet([0.7, 0.7, 0.7], n)
+    return chances, np.array([rng.choice(3, p=row) for row in chances])
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.9])
+def test_prediction_sets_cover_the_truth_as_often_as_stated_on_exchangeable_cases(coverage: float) -> None:
+    rng = np.random.default_rng(0)
+    hits = []
+    for _ in range(60):
+        quantile = conformal_quantile(*cases(rng, 40), coverage)
+        for chances, truth in zip(*cases(rng, 25), strict=True):
+            hits.append(NAMES[truth] in decide(NAMES, TITLES, chances, quantile, coverage).prediction_set)
+
+    # By theory between coverage and coverage + 1/41; the mean of 60 draws of 25 cases errs by about 0.01.
+    assert coverage - 0.03 <= np.mean(hits) <= coverage + 1 / 41 + 0.03
+
+
+def test_too_few_cases_for_the_coverage_give_every_class() -> None:
+    chances, truth = cases(np.random.default_rng(0), 8)
+
+    quantile = conformal_quantile(chances, truth, 0.9)
+
+    assert quantile == 1.0
+    assert decide(NAMES, TITLES, np.array([1.0, 0.0, 0.0]), quantile, 0.9).prediction_set == ("a", "b", "c")
+
+
+def test_no_case_at_all_gives_every_class() -> None:
+    assert conformal_quantile(np.zeros((0, 3)), np.zeros(0, int), 0.9) == 1.0
+
+
+@settings(max_examples=100, deadline=None)
+@given(chance=st.floats(0.001, 0.999), kind=st.sampled_from([np.float32, np.float64]))
+def test_a_case_as_likely_as_the_quantile_is_in_its_set_for_all_probabilities(chance: float, kind: type) -> None:
+    row = np.array([chance, 1 - chance], kind)
+    quantile = conformal_quantile(np.stack([row] * 20), np.zeros(20, int), 0.9)
+
+    decision = decide(["a", "b"], ["A", "B"], row.astype(np.float64), quantile, 0.9)
+
+    assert "a" in decision.prediction_set
+
+
+def test_one_class_in_the_set_is_an_answer() -> None:
+    decision = decide(NAMES, TITLES, np.array([0.8, 0.15, 0.05]), 0.5, 0.9)
+
+    assert decision.prediction_set == ("a",)
+    assert not decision.abstained
+
+
+def test_several_classes_in_the_set_abstain_and_name_them() -> None:
+    decision = decide(NAMES, TITLES, np.array([0.4, 0.35, 0.25]), 0.8, 0.9)
+
+    assert decision.abstained
+    assert decision.prediction_set == ("a", "b", "c")
+    assert decision.reason == "At 90% coverage Alpha, Beta and Gamma cannot be told apart."
+
+
+def test_the_most_probable_class_is_in_the_set_even_if_it_is_unlikely() -> None:
+    decision = decide(NAMES, TITLES, np.array([0.4, 0.35, 0.25]), 0.3, 0.9)
+
+    assert decision.prediction_set == ("a",)
+
+
+@settings(max_examples=60, deadline=None)
+@given(logits=st.lists(st.floats(-8, 8), min_size=2, max_size=5), temperature=st.floats(0.14, 20))
+def test_temperature_keeps_the_ranking_for_all_logits(logits: list[float], temperature: float) -> None:
+    row = torch.tensor([logits])
+    assume(len({round(value, 2) for value in logits}) == len(logits))
+
+    cooled = probabilities(row, "exclusive", temperature)
+
+    assert cooled.argsort().tolist() == row.argsort().tolist()
+
+
+@pytest.mark.parametrize("factor", [0.5, 3.0])
+def test_fitting_the_temperature_undoes_over_and_underconfidence(factor: float) -> None:
+    rng = np.random.default_rng(0)
+    chances, truth = cases(rng, 2000)
+
+    temperature = fit_temperature(factor * np.log(chances + 1e-12), truth)
+
+    assert temperature == pytest.approx(factor, rel=0.15)
+
+
+def test_without_held_out_cases_the_temperature_stays_one() -> None:
+    assert fit_temperature(np.zeros((0, 3)), np.zeros(0, int)) == 1.0
+
+
+def fitted(n: int, width: int = 12) -> tuple[OutOfDistributionScore, torch.Tensor]:
+    vectors = torch.randn(n, width, generator=torch.Generator().manual_seed(0))
+    score = OutOfDistributionScore(width)
+    score.fit(vectors)
+    return score, vectors
+
+
+def test_a_far_case_is_beyond_the_threshold_and_training_cases_are_not() -> None:
+    score, vectors = fitted(60)
+
+    assert float(score(vectors[:1] + 20)) > float(score.threshold)
+    assert (score(vectors) <= score.threshold).all()
+
+
+@pytest.mark.parametrize("n", [3, 5, 9, 40])
+def test_cases_like_the_training_cases_are_rarely_flagged_however_few_trained(n: int) -> None:
+    score, _ = fitted(n)
+
+    alike = torch.randn(400, 12, generator=torch.Generator().manual_seed(1))
+
+    assert float((score(alike) > score.threshold).float().mean()) < 0.3
+
+
+def test_without_training_cases_nothing_is_flagged() -> None:
+    assert bool(torch.isinf(OutOfDistributionScore(4).threshold))
