@@ -196,10 +196,10 @@ class Diagnoser:
 
 
 def load_model(name: str, device: str = "auto", *, allow_other_graph: bool = False) -> Diagnoser:
-    """Return a model ready to diagnose, by shipped name or local directory.
+    """Return a model ready to diagnose, by shipped name, local directory, or Hugging Face id.
 
     Args:
-        name: `glioma-mri`, or the path of a model directory.
+        name: `glioma-mri`, the path of a model directory, or `owner/name` of a snapshot in the local cache.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         allow_other_graph: Run although the knowledge graph is not the one the model was trained with.
     Raises:
@@ -225,15 +225,32 @@ def find_model(name: str) -> Path:
     local = Path(name)
     if local.is_dir():
         return local  # load_checkpoint says which piece is missing
+    downloaded = _from_hub_cache(name)
+    if downloaded is not None:
+        return downloaded
     raise UsageError(
         f"Expected a model directory or one of {', '.join(shipped_models()) or 'no shipped model'} (got {name!r}).",
         code="model.incomplete",
+        remedy="For a Hugging Face id, download the snapshot beforehand: medmm does not use the network.",
     )
 
 
 def shipped_models() -> list[str]:
     """Names of the models that come with the package."""
     return sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
+
+
+def _from_hub_cache(name: str) -> Path | None:
+    """Where the snapshot of a Hugging Face id lies on this machine, if it was downloaded before."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    if name.count("/") != 1:
+        return None
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return None
 
 
 def _graph_for(expected_hash: str, allow_other: bool) -> tuple[KnowledgeGraph, tuple[Note, ...]]:

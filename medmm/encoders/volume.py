@@ -18,6 +18,7 @@ from medmm.encoders.tokens import Tokens
 
 VolumeTokenKind = Literal["descriptor", "features", "slices"]
 N_POSITION = 7  # centroid x y z, spread x y z, log of the marked share
+FAINT_PROBABILITY = 0.3  # below it a cell does not count for where the region lies
 _UNIFORM = 1e-3  # keeps the weights defined where nothing is marked: the whole slice then counts alike
 
 
@@ -81,7 +82,7 @@ def lesion_position(
     n_present = present.sum(dim=1).clamp_min(1)[:, None, None, None]
     head = ((volume.sum(dim=1) / n_present) > -0.8).to(volume.dtype)  # (B, D, H, W)
     mass = probability[:, 0]
-    mass = torch.where(mass > 0.3, mass, torch.zeros_like(mass))  # faint probability far away must not move the centre
+    mass = torch.where(mass > FAINT_PROBABILITY, mass, torch.zeros_like(mass))
     centroid, spread = [], []
     for axis in (3, 2, 1):  # W is x, H is y, D is z
         others = tuple(a for a in (1, 2, 3) if a != axis)

@@ -14,13 +14,14 @@ MAX_PATHS = 5
 
 
 def concept_attributions(nodes: Tensor, view: CaseView, graph: KnowledgeGraph) -> tuple[ConceptAttribution, ...]:
-    """Return the concepts that counted most for or against the target, strongest first."""
+    """Return the case's own evidence and the concepts near it that counted most, evidence first, each by strength."""
     subgraph = view.features.subgraph
     if subgraph is None:
         return ()
     origins = {item.concept: item.origin for item in view.evidence}
     values = nodes.float().cpu().numpy()
-    strongest = np.argsort(-np.abs(values), kind="stable")[:MAX_CONCEPTS]
+    is_evidence = subgraph.seed_weights > 0
+    strongest = np.lexsort((-np.abs(values), ~is_evidence))[:MAX_CONCEPTS]
     found = []
     for row in strongest:
         index = int(subgraph.concepts[row])

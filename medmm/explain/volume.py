@@ -3,6 +3,7 @@
 import numpy as np
 from torch import Tensor
 
+from medmm.encoders.volume import FAINT_PROBABILITY
 from medmm.inputs import CaseView
 from medmm.results import VolumeAttribution
 
@@ -14,11 +15,11 @@ def cells_to_attribution(cells: Tensor, view: CaseView, task: str, target: str) 
 
 
 def region_to_attribution(view: CaseView, task: str, target: str) -> VolumeAttribution | None:
-    """For location tasks the evidence is where the region lies: return the region's probability itself."""
+    """For location tasks the evidence is where the region lies: return the region's probability where it counts."""
     if view.seen is None:
         return None
     chance = view.seen.region_logits[0].sigmoid().amax(dim=0).float().cpu().numpy()
-    return _attribution(chance, view, task, target, "region probability")
+    return _attribution(np.where(chance > FAINT_PROBABILITY, chance, 0), view, task, target, "region probability")
 
 
 def _attribution(values: np.ndarray, view: CaseView, task: str, target: str, method: str) -> VolumeAttribution | None:

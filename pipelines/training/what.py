@@ -29,13 +29,18 @@ IMPOSSIBLE_LOGIT = -20.0  # of a place where no training case had its region
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhatSettings:
-    """How fusion and heads are trained. `modality_dropout`: the chance of hiding each present modality of a case."""
+    """How fusion and heads are trained.
+
+    `modality_dropout`: the chance of hiding each present modality of a case. `blank`: the chance of hiding all of them,
+    so that the answer to nothing, from which Shapley shares are counted, is the training cases' prior.
+    """
 
     epochs: int = 60
     batch_size: int = 16
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     modality_dropout: float = 0.25
+    blank: float = 0.08
     own_loss: float = 0.3
     seed: int = 0
 
@@ -67,6 +72,7 @@ class WhatTraining(lightning.LightningModule):
         targets = {name: values[rows] for name, values in self.targets.items()}
         inputs = collate([self.features[row] for row in rows.tolist()], self.reader)
         keep = torch.rand(inputs.present.shape, generator=self.generator) >= self.settings.modality_dropout
+        keep &= torch.rand(len(rows), 1, generator=self.generator) >= self.settings.blank
         inputs = inputs.with_present(inputs.present & keep)
         output: ModelOutput = self.model(inputs)
         losses = []

@@ -49,9 +49,7 @@ def explained(demo: DemoModel) -> list[Explained]:
         case = plan.read()
         diagnosis = diagnoser.diagnose(case)
         patient = _patient_of(plan)
-        found.append(
-            Explained(planted[patient], truth[patient].mask, diagnosis, diagnoser.explain(case, diagnosis))
-        )
+        found.append(Explained(planted[patient], truth[patient].mask, diagnosis, diagnoser.explain(case, diagnosis)))
     return found
 
 

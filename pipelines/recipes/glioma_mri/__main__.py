@@ -1,0 +1,45 @@
+"""Command line of the recipe: train the trunks, cross-validate, ship."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medmm.diagnose import SHIPPED
+from pipelines.recipes.glioma_mri.data import N_FOLDS
+from pipelines.recipes.glioma_mri.ship import evaluate_and_ship
+from pipelines.recipes.glioma_mri.where import EVERYONE, train_fold
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+DataFolder = Annotated[Path, typer.Option(help="Folder with clinical.csv and volumes/.")]
+WorkFolder = Annotated[Path, typer.Option(help="Where trunks and out-of-fold answers are kept.")]
+
+
+@app.command()
+def where(
+    data: DataFolder,
+    work: WorkFolder,
+    fold: Annotated[
+        list[str] | None, typer.Option(help="0 to 4, or all; repeat for several. Default: every one.")
+    ] = None,
+) -> None:
+    """Train the trunks: one without the patients of each fold, one on everyone; a quarter of an hour each on a CPU."""
+    for name in fold or [*(str(index) for index in range(N_FOLDS)), EVERYONE]:
+        train_fold(data, work, name)
+
+
+@app.command()
+def ship(
+    data: DataFolder,
+    work: WorkFolder,
+    out: Annotated[Path, typer.Option(help="The model directory to write.")] = SHIPPED / "glioma-mri",
+) -> None:
+    """Cross-validate fusion and heads on the trunks in WORK, fit on everyone, write the model directory."""
+    evaluate_and_ship(data, work, out)
+    typer.echo(f"Wrote {out}.")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    app()

@@ -1,0 +1,113 @@
+"""The model card of glioma-mri, filled from what was measured."""
+
+from collections.abc import Mapping, Sequence
+
+from kg import KnowledgeGraph
+from pipelines.recipes.glioma_mri.data import Patient
+from pipelines.recipes.glioma_mri.spec import COVERAGE, LABELS, VERSION
+
+Table = Mapping[str, Mapping[str, Mapping[str, float | int]]]
+
+_CARD = """# glioma-mri {version}
+
+Delineates the FLAIR abnormality of lower-grade glioma on brain MR, says its side and lobe, and estimates WHO grade
+(2 or 3) and histology. **Research software, not a medical device.**
+
+## Use
+Adults with a known or suspected diffuse glioma, preoperative MR: FLAIR, T1 before contrast, T1 after contrast, in any
+combination; age and sex where known. It answers as if there were a lower-grade glioma: it is no detector of disease
+and knows no glioblastoma, metastasis, abscess or demyelination.
+
+## Data
+TCGA-LGG via The Cancer Imaging Archive; masks and table by Buda, Saha and Mazurowski, "Association of genomic subtypes
+of lower-grade gliomas with shape features automatically extracted by a deep learning algorithm", Computers in Biology
+and Medicine 109, 2019. 78 patients of five US sites, examined 1983 to 2004; 256 x 256 slices at half resolution,
+without voxel size. {n_without_t1} patients have no T1 before contrast, {n_without_t1ce} none after; they are part of
+the training.
+
+## Method
+A 2.5D U-Net (MONAI BasicUNet) finds the tumour; its probabilities are averaged with those of the mirrored image. Side
+and lobe follow from where the tumour lies in the head. Grade and histology come from hybrid fusion of the lesion's
+description, the record, and a graph attention network over the part of the knowledge graph that the findings touch.
+Calibration: temperature scaling and conformal sets ({coverage:.0%} coverage) on out-of-fold answers. A task abstains
+when its prediction set does not hold exactly one answer, when no tumour is found, or when the case is unlike the
+training cases.
+
+## Results
+Five-fold cross-validation by patient, stratified by grade and histology; every figure is from models that did not see
+the patient. 95% bootstrap intervals over patients. AUROC of tasks with more than two classes: mean of one against the
+rest over the classes with at least five patients. Temperature and prediction sets were fitted on these same
+out-of-fold answers, so ECE, coverage and share answered are somewhat flattering.
+
+{results}
+
+## Ablation
+AUROC of the same patients; a gain whose interval holds 0 cannot be told from nothing.
+
+{ablation}
+
+## Limits
+- Grade and histology are weakly visible on these images: read the intervals. Many answers abstain, and should.
+- Histology is the label of before 2016 (oligoastrocytoma is no longer a diagnosis); IDH and 1p/19q are not predicted.
+- The table has one occipital tumour and no cerebellar one: the lobe head has practically not seen the first and
+  cannot answer the second.
+- Scanners and sequences are those of the 1990s. No other hospital was tested.
+- The mask marks the FLAIR abnormality, oedema included, not the enhancing tumour. Volumes in ml are right only where
+  the DICOM spacing is.
+- The model shipped was fitted on all 78 patients; the figures are of its five siblings, fitted on about 62 each.
+
+## Licence
+These weights: CC BY-NC-SA 4.0, as the data they were trained on (attribution, non-commercial, share alike). The code
+around them is Apache-2.0.
+
+## Provenance
+Knowledge graph {graph_hash}. Recipe: `python -m pipelines.recipes.glioma_mri`.
+"""
+_FIGURES = {
+    "tumour": ("dice_mean", "dice_median", "patients_at_dice_0", "patients_below_dice_0.5"),
+    "side": ("accuracy", "auroc"),
+    "lobe": ("accuracy", "auroc"),
+    "grade": ("auroc", "accuracy", "ece", "set_coverage", "answered", "accuracy_where_answered"),
+    "histology": ("auroc", "accuracy", "ece", "set_coverage", "answered", "accuracy_where_answered"),
+}
+
+
+def write_card(metrics: Table, graph: KnowledgeGraph, patients: Sequence[Patient]) -> str:
+    """Return the card as Markdown."""
+    return _CARD.format(
+        version=VERSION,
+        coverage=COVERAGE,
+        n_without_t1=sum(not patient.has["t1"] for patient in patients),
+        n_without_t1ce=sum(not patient.has["t1ce"] for patient in patients),
+        results=_results(metrics),
+        ablation=_ablation(metrics),
+        graph_hash=graph.hash,
+    )
+
+
+def _results(metrics: Table) -> str:
+    lines = ["| what | metric | value | 95% interval | patients |", "| --- | --- | --- | --- | --- |"]
+    for what, names in _FIGURES.items():
+        for name in names:
+            figure = metrics[what][name]
+            value = f"{figure['value']:.0f}" if name.startswith("patients") else f"{figure['value']:.3f}"
+            interval = "" if name.startswith("patients") else f"{figure['low']:.3f} to {figure['high']:.3f}"
+            lines.append(f"| {what} | {name.replace('_', ' ')} | {value} | {interval} | {figure['n']} |")
+    return "\n".join(lines)
+
+
+def _ablation(metrics: Table) -> str:
+    lines = ["| task | variant | AUROC | gain of the full model | 95% interval |", "| --- | --- | --- | --- | --- |"]
+    for task in LABELS.fusion_tasks():
+        table = metrics[task.name]
+        lines.append(f"| {task.name} | full model | {table['auroc']['value']:.3f} | | |")
+        for name in table:
+            if not name.startswith("auroc, "):
+                continue
+            variant = name.removeprefix("auroc, ")
+            gain = table[f"auroc gain over {variant}"]
+            lines.append(
+                f"| {task.name} | {variant} | {table[name]['value']:.3f} | {gain['value']:+.3f} "
+                f"| {gain['low']:+.3f} to {gain['high']:+.3f} |"
+            )
+    return "\n".join(lines)

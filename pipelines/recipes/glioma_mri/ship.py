@@ -1,0 +1,147 @@
+"""From cross-validation to a model directory: metrics with intervals, calibration, card."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import kg
+from medmm.checkpoint import save_model
+from medmm.config import Labels, TaskSpec
+from medmm.heads import probabilities
+from medmm.uncertainty import decide
+from pipelines.recipes.glioma_mri.card import write_card
+from pipelines.recipes.glioma_mri.spec import LABELS
+from pipelines.recipes.glioma_mri.what import CrossValidation, cross_validate, fit_everyone
+from pipelines.statistics import METRICS, Estimate, auroc, bootstrap, paired_difference
+from pipelines.training.what import UNKNOWN, calibrate
+
+Metrics = dict[str, dict[str, dict[str, float | int]]]
+MIN_CLASS_CASES = 5  # a class with fewer cases has no meaningful curve of its own
+
+
+def evaluate_and_ship(data: Path, work: Path, out: Path) -> Metrics:
+    """Cross-validate, fit on everyone, and write the model directory `out`; return the metrics written."""
+    graph = kg.load_default()
+    results = cross_validate(data, work, graph)
+    labels = calibrate(LABELS, results.logits["all"], _targets_where_found(results))
+    metrics = measure(results, labels)
+    model = fit_everyone(data, work, graph)
+    model.labels = labels
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "out_of_fold.json").write_text(json.dumps(_rows(results, labels), indent=1), encoding="utf-8")
+    save_model(out, model, metrics=metrics, card=write_card(metrics, graph, results.patients))
+    return metrics
+
+
+def measure(results: CrossValidation, labels: Labels) -> Metrics:
+    """Return `{what: {metric: {value, low, high, n}}}` from out-of-fold answers, intervals over patients."""
+    metrics: Metrics = {"tumour": _measure_masks(results.dice)}
+    for task in labels.tasks:
+        truth, chances = _known(results, task, "all")
+        table = {name: bootstrap(metric, truth, chances) for name, metric in METRICS.items()}
+        table["auroc"] = bootstrap(_auroc_of_frequent, truth, chances)
+        table |= _measure_sets(task, truth, chances)
+        if task.source == "fusion":
+            table |= _measure_variants(results, task, truth, chances)
+        metrics[task.name] = {name: estimate.to_dict() for name, estimate in table.items()}
+    metrics["out_of_distribution"] = {
+        "flagged": bootstrap(lambda flags: float(flags.mean()), results.outlier.astype(float)).to_dict()
+    }
+    return metrics
+
+
+def _measure_masks(dice: np.ndarray) -> dict[str, dict[str, float | int]]:
+    summaries: dict[str, Callable[[np.ndarray], float]] = {
+        "dice_mean": lambda values: float(values.mean()),
+        "dice_median": lambda values: float(np.median(values)),
+        "patients_at_dice_0": lambda values: float((values == 0).sum()),
+        "patients_below_dice_0.5": lambda values: float((values < 0.5).sum()),
+    }
+    return {name: bootstrap(summary, dice).to_dict() for name, summary in summaries.items()}
+
+
+def _measure_sets(task: TaskSpec, truth: np.ndarray, chances: np.ndarray) -> dict[str, Estimate]:
+    """How often the prediction set holds the truth, how large it is, how often it says one thing and is right."""
+    calibration = task.calibration
+    names, titles = [label.name for label in task.classes], [label.title for label in task.classes]
+    decisions = [decide(names, titles, row, calibration.quantile, calibration.coverage) for row in chances]
+    covered = np.array([names[label] in d.prediction_set for label, d in zip(truth, decisions, strict=True)], float)
+    answered = np.array([not decision.abstained for decision in decisions], float)
+    size = np.array([len(decision.prediction_set) for decision in decisions], float)
+    right = np.array(
+        [not d.abstained and names[label] in d.prediction_set for label, d in zip(truth, decisions, strict=True)]
+    )
+
+    def mean(values: np.ndarray) -> float:
+        return float(values.mean())
+
+    def share_right(hits: np.ndarray, said: np.ndarray) -> float:
+        return float(hits.sum() / said.sum()) if said.any() else float("nan")
+
+    return {
+        "set_coverage": bootstrap(mean, covered),
+        "set_size": bootstrap(mean, size),
+        "answered": bootstrap(mean, answered),
+        "accuracy_where_answered": bootstrap(share_right, right.astype(float), answered),
+    }
+
+
+def _measure_variants(
+    results: CrossValidation, task: TaskSpec, truth: np.ndarray, chances: np.ndarray
+) -> dict[str, Estimate]:
+    table = {}
+    for name in results.logits:
+        if name == "all":
+            continue
+        _, others = _known(results, task, name)
+        table[f"auroc, {name}"] = bootstrap(auroc, truth, others)
+        table[f"auroc gain over {name}"] = paired_difference(auroc, truth, chances, others)
+    return table
+
+
+def _known(results: CrossValidation, task: TaskSpec, variant: str) -> tuple[np.ndarray, np.ndarray]:
+    """Truth (N,) and calibrated probabilities (N, L) of the patients whose label is known."""
+    known = results.targets[task.name] != UNKNOWN
+    logits = torch.from_numpy(results.logits[variant][task.name][known])
+    return results.targets[task.name][known], probabilities(logits, task.kind, task.calibration.temperature).numpy()
+
+
+def _auroc_of_frequent(truth: np.ndarray, chances: np.ndarray) -> float:
+    """Mean one-against-rest AUROC over the classes with at least `MIN_CLASS_CASES` patients; NaN if one has none."""
+    if chances.shape[1] == 2:
+        return auroc(truth, chances)
+    frequent = np.flatnonzero(np.bincount(truth, minlength=chances.shape[1]) >= MIN_CLASS_CASES)
+    pairs = [np.stack([1 - chances[:, label], chances[:, label]], axis=1) for label in frequent]
+    return float(
+        np.mean([auroc((truth == label).astype(int), pair) for label, pair in zip(frequent, pairs, strict=True)])
+    )
+
+
+def _targets_where_found(results: CrossValidation) -> dict[str, np.ndarray]:
+    """Location answers are given only where something was found, so calibrate them there."""
+    places = {task.name for task in LABELS.location_tasks()}
+    return {
+        name: np.where(results.found, values, UNKNOWN) if name in places else values
+        for name, values in results.targets.items()
+    }
+
+
+def _rows(results: CrossValidation, labels: Labels) -> list[dict[str, object]]:
+    """Out-of-fold answers by patient, for whoever wants to check the figures."""
+    rows: list[dict[str, object]] = []
+    for index, patient in enumerate(results.patients):
+        row: dict[str, object] = {"patient": patient.patient, "dice": results.dice[index], "site": patient.site}
+        for task in labels.tasks:
+            logits = torch.from_numpy(results.logits["all"][task.name][index : index + 1])
+            chances = probabilities(logits, task.kind, task.calibration.temperature)[0]
+            truth = int(results.targets[task.name][index])
+            row[task.name] = {
+                "truth": None if truth == UNKNOWN else task.classes[truth].name,
+                "answer": task.classes[int(chances.argmax())].name,
+                "probability": float(chances.max()),
+            }
+        rows.append(row)
+    return rows
