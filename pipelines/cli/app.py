@@ -14,7 +14,9 @@ from pipelines.cli.check import check
 from pipelines.cli.console import show_error
 from pipelines.cli.demo import demo
 from pipelines.cli.diagnose import diagnose
+from pipelines.cli.dicom import export_nifti
 from pipelines.cli.doctor import doctor
+from pipelines.cli.kg import app as kg
 from pipelines.cli.merge import merge
 from pipelines.cli.models import models
 
@@ -62,7 +64,9 @@ app.command()(demo)
 app.command()(check)
 app.command()(diagnose)
 app.command()(merge)
+app.command("export-nifti")(export_nifti)
 app.add_typer(models, name="models")
+app.add_typer(kg, name="kg")
 app.command()(doctor)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.console import one_line, stdout
+from pipelines.cli.dicom import list_series
 
 
 def check(
@@ -15,6 +16,9 @@ def check(
     records: Annotated[Path | None, typer.Option(help="Records, as for `medmm diagnose`.")] = None,
     headers_only: Annotated[
         bool, typer.Option("--headers-only", help="Do not decode pixels: faster, finds less.")
+    ] = False,
+    series: Annotated[
+        bool, typer.Option("--series", help="List every series and volume, and which files are not read, instead.")
     ] = False,
     id_key: Annotated[Path | None, typer.Option(help="File with the key of the opaque case ids.")] = None,
 ) -> None:
@@ -25,9 +29,12 @@ def check(
     \b
     Example:
       medmm check studies/ --reports reports/ --records patients.csv
+      medmm check studies/ --series
 
     Exit codes: 0 all cases can be read, 1 some cannot, 2 wrong use.
     """
+    if series:
+        list_series(folder, pixels=not headers_only)
     from rich.table import Table
 
     from medmm.cases import find_cases
