@@ -1,0 +1,34 @@
+"""The codes of failures: one list, one page, and errors that survive a process border."""
+
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+from medmm.errors import CODES, InputError, MedmmError
+
+PAGE = Path(__file__).parents[2] / "docs" / "failure-codes.md"
+
+
+def test_page_of_codes_lists_exactly_the_codes_with_their_meaning() -> None:
+    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (.+) \|$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE))
+
+    assert rows == CODES
+
+
+def test_unknown_code_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"CODES"):
+        InputError("Expected something.", code="no.such_code")
+
+
+def test_error_survives_a_process_border_with_code_and_remedy() -> None:
+    error = InputError("Expected a slice.", code="series.gap", remedy="Export again.")
+
+    copy = pickle.loads(pickle.dumps(error))  # what multiprocessing does; no file is read this way
+
+    assert (type(copy), copy.message, copy.code, copy.remedy) == (InputError, error.message, error.code, error.remedy)
+
+
+def test_message_ends_with_what_to_do() -> None:
+    assert str(MedmmError("Wrong.", code="config.key", remedy="Do this.")) == "Wrong. Do this."
