@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from medmm.diagnose import ModelSpec
 
 SCHEMA_VERSION = "1.0"
-_LIBRARIES = ("torch", "monai", "numpy", "scipy", "pydicom", "transformers", "torch-geometric", "captum")
+_LIBRARIES = ("torch", "monai", "numpy", "scipy", "pydicom", "transformers", "torch-geometric")
 
 
 def fingerprint_of(
