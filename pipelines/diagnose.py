@@ -19,7 +19,7 @@ from pipelines.case_output import CaseWriter, close_case, is_kept, stamp_of
 from pipelines.config import RunConfig, RunLimits
 from pipelines.engine import StopSwitch, listening, run_local
 from pipelines.events import CaseDone, Found, Listener, RunSummary, Told, ignore
-from pipelines.judge import CaseReader, DiagnosesCases, Judge
+from pipelines.judge import CaseReader, DiagnosesCases, Judge, preload
 from pipelines.ledger import Entry, Fingerprint, Ledger, LedgerState, read_ledger
 from pipelines.output import OutputFolder, check_apart, clear, clear_staging, locked, prepare
 from pipelines.provenance import RunRecord, fingerprint_of
@@ -166,6 +166,7 @@ def run_cases(
 ) -> Iterator[Entry]:
     """Yield how each case ended, in the order of the plans; its files are on the disk by then."""
     clear_staging(record.folder)
+    preload()
     reader = CaseReader(job.limits.for_dicom(), record.clock)
     judge = Judge(model, job.config, record.clock)
     writer = CaseWriter(record.folder, job.config, record.clock)

@@ -90,12 +90,16 @@ def _models() -> Iterator[Finding]:
 
 
 def _graph() -> Iterator[Finding]:
-    from kg.cache import cache_folder
+    """The default graph; the first call builds and caches it, which takes some ten seconds."""
+    import kg
 
-    graphs = sorted(path.name for path in cache_folder().glob("*") if path.is_file())
-    size = sum(path.stat().st_size for path in cache_folder().glob("*") if path.is_file())
-    found = f"{len(graphs)} files, {size / 2**20:.0f} MiB" if graphs else "not built yet; the first use builds it"
-    yield Finding("knowledge graph cache", found)
+    try:
+        graph = kg.load_default()
+    except kg.KgError as error:
+        yield Finding("knowledge graph", str(error), is_well=False)
+        return
+    size = f"{graph.n_concepts:,} concepts, {graph.n_relations:,} relations"
+    yield Finding("knowledge graph", f"{size}, version {graph.hash[:12]}")
 
 
 def _id_key() -> Iterator[Finding]:

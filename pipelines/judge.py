@@ -1,6 +1,7 @@
 """One case on its way: read, diagnosed, explained. A failed explanation never takes the diagnosis with it."""
 
 import hashlib
+import importlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 
 # How the death of a decoder shows; a machine short of memory or time for a moment may do better the second time.
 _WORTH_ANOTHER_TRY = frozenset(("decode.failed", "limit.memory", "limit.time"))
+_LOADED_ON_FIRST_USE = (
+    "pydicom",
+    "pydicom.charset",
+    "nibabel",
+    "medmm.dicom.volume",
+    "medmm.dicom.text",
+    "medmm.report.content",
+    "medmm.report.html",
+)
 
 
 class DiagnosesCases(Protocol):
@@ -37,6 +47,15 @@ class DiagnosesCases(Protocol):
 
     def explain(self, case: Case, diagnosis: Diagnosis, level: Literal["fast", "full"] = "fast") -> Explanation:
         """Return why."""
+
+
+def preload() -> None:
+    """Import what the stages load on first use, before they run in threads of their own.
+
+    pydicom and nibabel import each other; two threads that first touch them together can meet half of a module.
+    """
+    for name in _LOADED_ON_FIRST_USE:
+        importlib.import_module(name)
 
 
 @dataclass(frozen=True, slots=True)

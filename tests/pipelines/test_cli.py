@@ -182,7 +182,7 @@ def test_a_second_ctrl_c_ends_at_once(
 def test_a_run_killed_at_any_moment_resumes_to_the_same_bytes(
     medmm: Run, start: Callable[..., "subprocess.Popen[str]"], cohort: Cohort, tmp_path: Path, kills: int
 ) -> None:
-    medmm(*_arguments(cohort, tmp_path / "whole"))
+    whole = medmm(*_arguments(cohort, tmp_path / "whole"))
     done = 0
     for number in range(kills):
         process = start(*_arguments(cohort, tmp_path / "out", seconds=0.02), "--resume")
@@ -196,6 +196,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bytes(
     resumed = medmm(*_arguments(cohort, tmp_path / "out"), "--resume")
 
     assert done > kills / 3
+    assert whole.returncode == 0, whole.stderr
     assert resumed.returncode == 0, resumed.stderr
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
