@@ -1,5 +1,7 @@
 """NIfTI files and single pictures (PNG, JPEG) through the same `Volume` as DICOM."""
 
+import os
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -19,21 +21,32 @@ def is_image_file(path: Path) -> bool:
     return path.name.lower().endswith((*_NIFTI, *_PICTURES)) and not path.is_dir()
 
 
-def read_image(path: str | Path, *, modality: str = "", limits: Limits = DEFAULT_LIMITS) -> Volume:
+def read_image(
+    path: str | Path, *, modality: str = "", workers: int | None = None, limits: Limits = DEFAULT_LIMITS
+) -> Volume:
     """Return a NIfTI volume or a picture.
 
     Args:
         path: `.nii`, `.nii.gz`, `.png`, `.jpg` or `.jpeg`.
         modality: What the file cannot say: `CT`, `MR`; empty when unknown.
+        workers: 0 reads in this process, without protection against crashes and hangs: for trusted files only.
         limits: Caps on sizes.
     Returns:
         float32 (C, I, J, K) in RAS+; C counts the volumes of a 4D NIfTI. A picture is one axial slice as shown to a
         radiologist: its left is the patient's right, its top the front, so I runs against its columns and J against
         its rows. Its affine is the identity (no spacing is known), and a note says so.
     Raises:
-        InputError: io.unreadable, image.color, image.nonfinite, limit.pixels, dicom.bad_value.
+        InputError: io.unreadable, image.color, image.nonfinite, limit.*, decode.failed, dicom.bad_value.
     """
-    source = Path(path)
+    if workers == 0:
+        return read_image_here(Path(path), modality, limits)
+    from medmm.dicom.filling import image_by_worker
+
+    return image_by_worker(Path(path), modality, limits)
+
+
+def read_image_here(source: Path, modality: str, limits: Limits) -> Volume:
+    """Return an image read in this process; see `read_image`."""
     if not source.is_file():
         raise InputError("Expected an image file (found none).", code="io.unreadable")
     if source.name.lower().endswith(_PICTURES):
@@ -115,3 +128,28 @@ def _value_notes(voxels: np.ndarray) -> tuple[Note, ...]:
     if not np.isfinite(voxels).all():
         raise InputError("Expected finite voxels (got NaN or infinity).", code="image.nonfinite")
     return (Note("image.constant", "Every voxel has the same value."),) if voxels.min() == voxels.max() else ()
+
+
+def write_nifti(volume: Volume, path: str | Path) -> None:
+    """Write a volume as `.nii` or `.nii.gz`, float32, RAS affine in mm; several channels become a fourth dimension.
+
+    The file appears whole or not at all: it is written beside its place, flushed, and renamed.
+    """
+    import nibabel
+
+    target = Path(path)
+    channels = volume.voxels.shape[0]
+    values = volume.voxels[0] if channels == 1 else np.moveaxis(volume.voxels, 0, 3)
+    image = nibabel.Nifti1Image(np.asarray(values, dtype=np.float32), volume.affine_ras)
+    image.header.set_xyzt_units("mm")
+    suffix = ".nii.gz" if target.name.lower().endswith(".gz") else ".nii"
+    descriptor, name = tempfile.mkstemp(prefix=".medmm-", suffix=suffix, dir=target.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb"):
+            nibabel.save(image, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import mmap
 import os
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from medmm.dicom.plan import FileJob, Filled, ReadPlan
 from medmm.dicom.threads import fill_by_threads
 from medmm.dicom.types import Instance
 from medmm.errors import InputError
+from medmm.types import Note, Volume
 
 _PORTION_BYTES = 8 * 2**20  # of pixels a request, so that two workers end at about the same time
 _PORTION_FILES = 64
@@ -71,6 +73,8 @@ def _fill_there(
 
     def tasks() -> Iterator[pool.Task]:
         for portion in _portions(jobs):
+            if failures:
+                return
             request = {
                 "do": "fill",
                 "shape": plan.buffer_shape,
@@ -80,14 +84,18 @@ def _fill_there(
             yield pool.Task(request, portion, "files", _encode, descriptor)
 
     low, high = np.inf, -np.inf
+    failures: list[InputError] = []
     for reply in pool.run(tasks(), workers, limits):
         if reply.death:
             raise death_error(reply.death, limits)
         values, failure = reply.value
         if failure is not None:
             code, message, remedy = failure
-            raise InputError(message, code=code, remedy=remedy)
-        low, high = min(low, values[0]), max(high, values[1])
+            failures.append(InputError(message, code=code, remedy=remedy))
+        else:
+            low, high = min(low, values[0]), max(high, values[1])
+    if failures:  # raised only now, so that the workers are free for the next series
+        raise failures[0]
     return float(low), float(high)
 
 
@@ -97,6 +105,37 @@ def _encode(jobs: list[FileJob]) -> list[Any]:
 
     encoder = Encoder()
     return [[encoder.instance(job.instance), job.targets] for job in jobs]
+
+
+def image_by_worker(path: Path, modality: str, limits: Limits) -> Volume:
+    """Return a NIfTI file or a picture as a worker reads it.
+
+    Raises:
+        InputError: The worker's failure, or what its death means.
+    """
+    from medmm.dicom import pool
+
+    descriptor = _shared_memory(0)
+    try:
+        request = {"do": "image", "modality": modality, "buffer_bytes": 0}
+        replies = list(pool.run([pool.Task(request, [os.fspath(path)], "paths", list, descriptor)], 1, limits))
+        if replies[0].death:
+            raise death_error(replies[0].death, limits)
+        values, failure = replies[0].value
+        if failure is not None:
+            code, message, remedy = failure
+            raise InputError(message, code=code, remedy=remedy)
+        shape, affine, unit, notes = values
+        shared = mmap.mmap(descriptor, int(np.prod(shape)) * 4)
+    finally:
+        os.close(descriptor)
+    return Volume(
+        voxels=np.frombuffer(shared, dtype=np.float32).reshape(shape),
+        affine_ras=np.array(affine),
+        modality=modality,
+        unit=unit,
+        notes=tuple(Note(*note) for note in notes),
+    )
 
 
 def _portions(jobs: list[FileJob]) -> Iterator[list[FileJob]]:

@@ -30,6 +30,7 @@ _START = (
 )
 _KEPT_IDLE = 8
 _START_ATTEMPTS = 3
+_START_SECONDS = 120.0
 _RECYCLE_AFTER = 20_000  # files; native decoders may leak
 
 
@@ -168,7 +169,7 @@ def _after_death(worker: _Worker, task: Task, death: str, pending: deque[Task]) 
 
 def _assign(worker: _Worker, task: Task, limits: Limits) -> None:
     worker.task, worker.waiting, worker.has_accepted = task, deque(task.items), False
-    worker.deadline = time.monotonic() + limits.seconds
+    worker.deadline = time.monotonic() + _START_SECONDS  # until it accepts: a busy machine starts processes slowly
     worker.served += len(task.items)
     worker.channel.settimeout(limits.seconds)
     request = {**task.request, task.key: task.encode(task.items), "limits": asdict(limits)}

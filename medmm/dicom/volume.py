@@ -43,11 +43,9 @@ def read_volume(
         from medmm.images import is_image_file, read_image
 
         if is_image_file(path):
-            return read_image(path, limits=limits)
+            return read_image(path, workers=workers, limits=limits)
         source = only_series(path, workers=workers, limits=limits)
-    plan = plan_reading(source, limits)
-    if plan.geometry.gaps_mm and gaps == "refuse":
-        raise _gap_error(plan.geometry.gaps_mm)
+    plan = check_series(source, gaps=gaps, limits=limits)
     filled = fill(plan, workers, limits)
     if plan.geometry.gaps_mm:
         plan, buffer = resample_gaps(plan, filled.buffer)
@@ -78,8 +76,10 @@ def only_series(path: Path, *, workers: int | None = None, limits: Limits = DEFA
     return max(series, key=lambda item: len(item.slices))
 
 
-def plan_reading(series: Series, limits: Limits) -> ReadPlan:
-    """Check that a series can be one volume, and say where each slice goes.
+def check_series(
+    series: Series, *, gaps: Literal["refuse", "resample"] = "refuse", limits: Limits = DEFAULT_LIMITS
+) -> ReadPlan:
+    """Check that a series can be one volume without reading its pixels, and return where each slice goes.
 
     Raises:
         InputError: series.*, dicom.*, limit.pixels.
@@ -87,6 +87,8 @@ def plan_reading(series: Series, limits: Limits) -> ReadPlan:
     if series.defects:
         raise InputError(f"The series cannot be used: {series.defects[0].reason}", code=series.defects[0].code)
     geometry = stack_geometry(series.slices)
+    if geometry.gaps_mm and gaps == "refuse":
+        raise _gap_error(geometry.gaps_mm)
     ordered = tuple(series.slices[n] for n in geometry.order)
     first = ordered[0]
     size = first.frame.tile[2:] if first.frame.tile else (first.instance.pixels.rows, first.instance.pixels.columns)

@@ -7,6 +7,7 @@ written. There is one reply for each file, in order, so that the parent knows wh
 import array
 import contextlib
 import gc
+import importlib
 import json
 import mmap
 import os
@@ -68,12 +69,19 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     channel = socket.socket(fileno=descriptor)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _import_readers()
     gc.disable()  # headers make many objects and no cycles; workers are renewed after some thousand files
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             request, memory = receive(channel)
             send(channel, "accepted")  # from here on a death belongs to the file in hand
             _reply(channel, _serve(request, memory))
+
+
+def _import_readers() -> None:
+    """Load what the first file needs before its clock runs."""
+    for name in ("numpy", "medmm.dicom.codec", "medmm.dicom.fill", "medmm.dicom.header"):
+        importlib.import_module(name)
 
 
 def _reply(channel: socket.socket, replies: Iterator[Any]) -> None:
@@ -94,9 +102,10 @@ def _serve(request: dict[str, Any], memory: int | None) -> Iterator[Any]:
     _cap_memory(limits.memory_bytes + request.get("buffer_bytes", 0))
     if request["do"] == "examine":
         yield from _examine(request["paths"], limits)
-    else:
-        assert memory is not None
+    elif memory is not None and request["do"] == "fill":
         yield from _fill(request, memory, limits)
+    elif memory is not None and request["do"] == "image":
+        yield from _image(request, memory, limits)
 
 
 def _cap_memory(size: int) -> None:
@@ -132,18 +141,45 @@ def _fill(request: dict[str, Any], memory: int, limits: Limits) -> Iterator[Any]
     os.close(memory)
     buffer = np.frombuffer(shared, dtype=np.float32).reshape(request["shape"])
     view = buffer[tuple(slice(None, None, -1 if flip else 1) for flip in request["flips"])]
+    failure: list[str] | None = None
     for plain, targets in request["files"]:
-        reply: list[Any] = [None, None]
+        if failure is not None:  # the series is lost; the files behind it need not be read
+            yield [None, failure]
+            continue
+        values: tuple[float, float] | None = None
         with _time_cap(limits.seconds):
             try:
                 instance = decoder.instance(plain)
                 places = [(instance.frames[n], view[place]) for n, place in targets]
-                reply[0] = fill_from_file(instance, places, limits)
+                values = fill_from_file(instance, places, limits)
             except InputError as error:
-                reply[1] = [error.code, error.message, error.remedy]
+                failure = [error.code, error.message, error.remedy]
             except MemoryError:
-                reply[1] = ["limit.memory", "The memory cap was reached while its pixels were read.", ""]
-        yield reply
+                failure = ["limit.memory", "The memory cap was reached while its pixels were read.", ""]
+        yield [values, failure]
+
+
+def _image(request: dict[str, Any], memory: int, limits: Limits) -> Iterator[Any]:
+    """Read a NIfTI file or a picture into shared memory of the size that it turns out to need."""
+    from medmm.images import read_image_here
+
+    for name in request["paths"]:
+        values: list[Any] | None = None
+        failure: list[str] | None = None
+        with _time_cap(limits.seconds):
+            try:
+                volume = read_image_here(Path(name), request["modality"], limits)
+                os.ftruncate(memory, volume.voxels.nbytes)
+                with mmap.mmap(memory, volume.voxels.nbytes) as shared:
+                    shared.write(volume.voxels.tobytes())
+                notes = [[note.code, note.message] for note in volume.notes]
+                values = [volume.voxels.shape, volume.affine_ras.tolist(), volume.unit, notes]
+            except InputError as error:
+                failure = [error.code, error.message, error.remedy]
+            except MemoryError:
+                failure = ["limit.memory", "The memory cap was reached while the image was read.", ""]
+        os.close(memory)
+        yield [values, failure]
 
 
 @contextlib.contextmanager

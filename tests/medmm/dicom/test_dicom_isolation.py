@@ -24,7 +24,7 @@ from medmm.dicom import fill, header, worker
 real_examine, real_fill = header.examine, fill.fill_from_file
 def sabotage(path):
     if "segv" in path.name: os.kill(os.getpid(), signal.SIGSEGV)
-    if "hang" in path.name: time.sleep(60)
+    if "hang" in path.name: time.sleep(600)
     if "oom" in path.name: os.kill(os.getpid(), signal.SIGKILL)
     if "bomb" in path.name: bytearray(2**36)
 def examine(path, limits):
@@ -100,7 +100,7 @@ def test_a_decoder_that_dies_costs_its_own_series_only(tmp_path: Path, name: str
         read_volume(renamed, workers=1, limits=Limits(seconds=1.5))
 
     assert caught.value.code == code
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 40  # a busy machine starts workers slowly; the hang alone would last longer
     assert read_volume(series["good"], workers=1).shape == (8, 6, 3)
 
 

@@ -26,8 +26,8 @@ of a voxel as a share of the reference's range, and the largest distance of a co
 1.0.20260724 or from the header itself (sorted positions, true shear). Written by
 `MEDMM_REWRITE_GOLDEN=1 python -m pytest tests/medmm/dicom/test_dicom_references.py`; the test holds the code to it.
 
-Time points and echoes become volumes of their own (`split_key`), where dcm2niix writes a fourth dimension. A gantry tilt
-stays in the affine as shear, where dcm2niix resamples by default; both agree in patient space. A missing slice is
+Time points and echoes become volumes of their own (`split_key`), where dcm2niix writes a fourth dimension. A gantry
+tilt stays in the affine as shear, where dcm2niix resamples by default; both agree in patient space. A missing slice is
 refused unless `gaps="resample"`, where dcm2niix writes an even stack. Localizers and dose pages are listed, not read.
 
 | series | quirk | volumes | voxels | corners mm | notes |
