@@ -17,11 +17,12 @@ from kg.quality import check_relations
 from kg.resolve import Resolved, resolve
 from kg.schema import RelationRecord, Source, SourceTables
 from kg.sources.registry import DEFAULT_SOURCES, INSTALLED_SOURCES
+from kg.text.normalise import normal_name
 
 logger = logging.getLogger(__name__)
 
 # Raised whenever the same sources would give another graph, so that cached files of older builders are not used.
-BUILDER_VERSION = "3"
+BUILDER_VERSION = "4"
 DERIVED = "medmm"
 
 
@@ -82,8 +83,14 @@ def build_from_tables(tables: Sequence[SourceTables]) -> KnowledgeGraph:
         curie: _texts(resolved, curie) for curie, one in resolved.concepts.items() if one.kind in ("finding", "disease")
     }
     parts = split_compounds(resolved.concepts, texts)
-    relations += [(record, derived_index) for record in (*resolved.matches, *parts)]
+    stated = {(record.subject, record.predicate, record.object) for record, _ in relations}
+    relations += [
+        (record, derived_index)
+        for record in (*resolved.matches, *parts)
+        if (record.subject, record.predicate, record.object) not in stated
+    ]
     kept = check_relations(relations, resolved, defects)
+    normal_name.cache_clear()  # a build normalises every name several times; nothing else needs them all
     return assemble(
         resolved.concepts,
         kept,

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kg.schema import OTHER_PREDICATE_FLOW, PREDICATES
+from kg.schema import (
+    DISEASE_LOCATION,
+    HAS_IMAGING_FINDING,
+    HAS_PHENOTYPE,
+    LOCATED_IN,
+    OTHER_PREDICATE_FLOW,
+    PREDICATES,
+)
 
 if TYPE_CHECKING:
     from kg.graph import KnowledgeGraph
@@ -23,6 +30,8 @@ logger = logging.getLogger(__name__)
 HUB_DAMPING = 0.4
 MAX_EXPANSIONS = 20_000
 MAX_HOPS = 6
+# Claims that tie a disease to what is seen or where.
+_EVIDENCE = frozenset((HAS_PHENOTYPE, HAS_IMAGING_FINDING, LOCATED_IN, DISEASE_LOCATION))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +109,8 @@ class _Search:
         trust = np.array([source.trust for source in graph.sources], dtype=np.float32)
         arrays = graph.arrays
         self._flow, self._trust, self._arrays = flow, trust, arrays
+        self._is_disease = arrays["kind"] == graph.kinds.index("disease")
+        self._is_evidence = np.array([name in _EVIDENCE for name in graph.predicates])
         self.bounds = self._lower_bounds()
 
     def _edges(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -157,6 +168,14 @@ class _Search:
             self._expand(heap, concepts, rows, cost, starts)
         return found
 
+    def _is_detour(self, entry: int, concept: int, rows: np.ndarray) -> np.ndarray:
+        """Which steps would pass through another disease by two of its findings: that shares a finding, no more."""
+        arrays = self._arrays
+        if not (self._is_disease[concept] and self._is_evidence[arrays["predicate"][entry]]):
+            return np.zeros(len(rows), dtype=bool)
+        result: np.ndarray = self._is_evidence[arrays["predicate"][rows]]
+        return result
+
     def _expand(
         self,
         heap: list[tuple[float, tuple[int, ...], tuple[int, ...], float]],
@@ -169,6 +188,9 @@ class _Search:
         left = self.max_hops - len(rows) - 1
         _, targets, edge_rows, costs = self._edges(np.array([concepts[-1]]))
         remaining = self.bounds[left][targets]
+        if rows:
+            is_detour = self._is_detour(rows[-1], concepts[-1], edge_rows)
+            remaining = np.where(is_detour, np.inf, remaining)
         for position in np.flatnonzero(np.isfinite(remaining)).tolist():
             concept = int(targets[position])
             if concept in concepts or concept in starts:

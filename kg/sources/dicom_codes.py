@@ -4,10 +4,14 @@ Context groups taken: anatomy (8134 and the regions of 4, 4031), chest findings 
 breast findings (6054), modalities (29). Codes are SNOMED CT (the set that DICOM may use freely) or DICOM's own.
 """
 
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from kg.errors import SourceError
 from kg.schema import ConceptRecord, Source, SourceTables
-from kg.sources.installed import installed_fingerprint, installed_version
+from kg.sources.installed import installed_files, installed_fingerprint, installed_version
 
 DISTRIBUTION = "pydicom"
 FILES = ("pydicom/sr/_concepts_dict.py", "pydicom/sr/_cid_dict.py")
@@ -32,10 +36,9 @@ def fingerprint() -> str:
 
 def read() -> SourceTables:
     """Return the concepts of the chosen context groups."""
-    from pydicom.sr._cid_dict import cid_concepts
-    from pydicom.sr._concepts_dict import concepts
-
-    table: dict[str, Any] = concepts
+    concepts_path, groups_path = installed_files(DISTRIBUTION, FILES).values()
+    table: dict[str, Any] = _load_module(concepts_path).concepts
+    cid_concepts: dict[int, dict[str, list[str]]] = _load_module(groups_path).cid_concepts
     source = Source(
         name="dicom",
         version=f"pydicom {installed_version(DISTRIBUTION)}",
@@ -56,3 +59,13 @@ def read() -> SourceTables:
                         seen.add(curie)
                         tables.concepts.append(ConceptRecord(curie, kind, meaning))
     return tables
+
+
+def _load_module(path: Path) -> ModuleType:
+    """Run one of pydicom's table modules alone: importing the whole package would load pixel decoders."""
+    spec = spec_from_file_location(f"kg_dicom{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise SourceError(f"Expected a Python module in {path.name}.", remedy="Reinstall pydicom.")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

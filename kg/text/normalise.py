@@ -152,6 +152,7 @@ def normalise(text: str) -> Normalised:
     return Normalised(tokens, starts, ends)
 
 
+@lru_cache(maxsize=1 << 18)
 def normal_name(text: str) -> str:
     """Return the normal form of a name: folded tokens joined by one blank.
 

@@ -1,8 +1,8 @@
 """Train, validation and test relations that do not leak into each other.
 
-What says nearly the same must not be split: both directions of a pair, the same pair under several predicates or sources, and
-pairs whose ends are matched to each other across kinds (`close_match`). All of them go to one side. Relations that this
-package derived from names are no targets: they repeat what a name says.
+What says nearly the same must not be split: both directions of a pair, the same pair under several predicates or
+sources, and pairs whose ends are matched to each other across kinds (`close_match`). All of them go to one side.
+Relations that this package derived from names are no targets: they repeat what a name says.
 """
 
 from dataclasses import dataclass
