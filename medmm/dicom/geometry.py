@@ -16,6 +16,7 @@ SPACING_TOLERANCE_MM = 0.1  # between the largest and the smallest step; scanner
 _RELATIVE_TOLERANCE = 0.25  # of the step, for stacks finer than 0.4 mm
 _IN_PLANE_TOLERANCE_MM = 0.1  # from the straight line through the slice corners
 _TILT_NOTE_DEG = 0.5
+_SAME_PLACE_MM = 1e-3
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -50,23 +51,9 @@ def stack_geometry(slices: Sequence[Slice]) -> StackGeometry:
     steps = np.diff(along)
     step_vector, notes, uneven = normal * _thickness(slices[0]), [], False
     if len(frames) > 1:
-        median = float(np.median(steps))
-        if median <= 0 or steps.min() < 1e-3:
-            raise InputError(
-                "Expected one slice at each position (got several, with nothing that tells them apart).",
-                code="series.duplicate",
-                remedy="Export the series again.",
-            )
-        uneven = bool(np.ptp(steps) > min(SPACING_TOLERANCE_MM + 1e-3, _RELATIVE_TOLERANCE * median))
+        uneven = _is_uneven(steps)
         step_vector = (positions[-1] - positions[0]) / (len(frames) - 1)
-        if not uneven:
-            line = positions[0] + np.arange(len(frames))[:, None] * step_vector
-            off = positions - line
-            _check_straight(off - (off @ normal)[:, None] * normal)
-        elif len(frames) > 2:
-            drift = positions - positions[0]
-            share = (along - along[0]) / (along[-1] - along[0])
-            _check_straight(drift - share[:, None] * drift[-1])
+        _check_straight(positions, along)
         notes += _tilt_notes(step_vector, normal, slices[0].instance.header.gantry_tilt_deg)
     spacing = frames[0].spacing
     affine = np.eye(4)
@@ -141,8 +128,31 @@ def _thickness(piece: Slice) -> float:
     return value if value > 0 else 1.0
 
 
-def _check_straight(off: np.ndarray) -> None:
-    if np.abs(off).max() > _IN_PLANE_TOLERANCE_MM:
+def _is_uneven(steps: np.ndarray) -> bool:
+    """Whether steps between neighbours (N - 1,), in mm, differ by more than rounding.
+
+    Raises:
+        InputError: series.duplicate when two slices share a place.
+    """
+    if steps.min() < _SAME_PLACE_MM:
+        raise InputError(
+            "Expected one slice at each position (got several, with nothing that tells them apart).",
+            code="series.duplicate",
+            remedy="Export the series again.",
+        )
+    tolerance = min(SPACING_TOLERANCE_MM + 1e-3, _RELATIVE_TOLERANCE * float(np.median(steps)))
+    return bool(np.ptp(steps) > tolerance)
+
+
+def _check_straight(positions: np.ndarray, along: np.ndarray) -> None:
+    """Corners (N, 3) of sorted slices must lie on the line from the first to the last.
+
+    Raises:
+        InputError: series.mixed.
+    """
+    drift = positions - positions[0]
+    share = (along - along[0]) / (along[-1] - along[0])
+    if np.abs(drift - share[:, None] * drift[-1]).max() > _IN_PLANE_TOLERANCE_MM:
         raise InputError(
             "Expected slices along one straight line (got corners that leave it, from (0020,0032) Image Position "
             "(Patient)).",

@@ -11,7 +11,7 @@ from medmm.dicom.limits import Limits
 from medmm.dicom.parse import UNDEFINED
 from medmm.dicom.pixel_format import check_pixel_length, read_modality_lut, read_pixel_format
 from medmm.dicom.source import BrokenHeaderError, NotDicomError, OpenedFile, read_header
-from medmm.dicom.types import Instance, Skipped, TextReport
+from medmm.dicom.types import AcquisitionHeader, Instance, Skipped, TextReport
 from medmm.errors import InputError
 from medmm.types import Note
 
@@ -138,12 +138,7 @@ def _read_instance(path: Path, opened: OpenedFile, limits: Limits) -> Instance:
     header = read_acquisition(dataset, opened.media_class)
     frames = read_frames(dataset, header, pixel_format)
     number = dataset.lenient_number(tags.INSTANCE_NUMBER)
-    if header.lossy_method or ((codec := syntaxes.CODECS.get(opened.transfer_syntax)) and codec.is_lossy):
-        ratio = f", ratio {header.lossy_ratio:g}" if header.lossy_ratio else ""
-        name = header.lossy_method or syntaxes.CODECS[opened.transfer_syntax].name
-        notes.append(Note("image.lossy", f"The pixels were compressed with loss ({_safe(name)}{ratio})."))
-    if header.has_burned_in_annotation:
-        notes.append(Note("image.burned_in", "The file says that text is burned into its pixels."))
+    notes += _image_notes(header, opened.transfer_syntax)
     return Instance(
         path=path,
         size=opened.size,
@@ -158,6 +153,18 @@ def _read_instance(path: Path, opened: OpenedFile, limits: Limits) -> Instance:
         modality_lut=read_modality_lut(dataset, pixel_format),
         notes=tuple(notes),
     )
+
+
+def _image_notes(header: AcquisitionHeader, transfer_syntax: str) -> list[Note]:
+    """What a reader must know of the pixels: loss, burned-in text."""
+    notes = []
+    if header.lossy_method or ((codec := syntaxes.CODECS.get(transfer_syntax)) and codec.is_lossy):
+        ratio = f", ratio {header.lossy_ratio:g}" if header.lossy_ratio else ""
+        name = header.lossy_method or syntaxes.CODECS[transfer_syntax].name
+        notes.append(Note("image.lossy", f"The pixels were compressed with loss ({_safe(name)}{ratio})."))
+    if header.has_burned_in_annotation:
+        notes.append(Note("image.burned_in", "The file says that text is burned into its pixels."))
+    return notes
 
 
 def _read_identity(dataset: DataSet) -> Identity:

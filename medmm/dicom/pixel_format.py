@@ -35,13 +35,7 @@ def read_pixel_format(opened: OpenedFile, limits: Limits) -> PixelFormat:
         )
     if samples not in (1, 3):
         raise bad_value(tags.SAMPLES_PER_PIXEL, "1 or 3", "another number")
-    photometric = dataset.text(tags.PHOTOMETRIC).upper() or "MONOCHROME2"
-    if (samples == 1 and photometric not in _GREY) or (samples == 3 and photometric not in _COLOR):
-        if photometric == "PALETTE COLOR" or photometric in _COLOR | _GREY:
-            raise _color(
-                "a palette" if photometric == "PALETTE COLOR" else "channels that do not fit their description"
-            )
-        raise bad_value(tags.PHOTOMETRIC, "a photometric interpretation of the standard", "another word")
+    photometric = _photometric(dataset, samples)
     allocated, stored, high, is_signed = _bits(dataset, word)
     syntax = opened.transfer_syntax
     if syntax not in syntaxes.NATIVE and syntax not in syntaxes.CODECS and not _is_native_private(syntax):
@@ -133,6 +127,17 @@ def read_modality_lut(dataset: DataSet, pixels: PixelFormat) -> tuple[int, tuple
     else:
         raise bad_value(tags.LUT_DATA, f"{entries} entries", "fewer")
     return first, table
+
+
+def _photometric(dataset: DataSet, samples: int) -> str:
+    photometric = dataset.text(tags.PHOTOMETRIC).upper() or "MONOCHROME2"
+    if (samples == 1 and photometric not in _GREY) or (samples == 3 and photometric not in _COLOR):
+        if photometric == "PALETTE COLOR" or photometric in _COLOR | _GREY:
+            raise _color(
+                "a palette" if photometric == "PALETTE COLOR" else "channels that do not fit their description"
+            )
+        raise bad_value(tags.PHOTOMETRIC, "a photometric interpretation of the standard", "another word")
+    return photometric
 
 
 def _bits(dataset: DataSet, word: str) -> tuple[int, int, int, bool]:

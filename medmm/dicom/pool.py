@@ -6,6 +6,7 @@ calls, because a start costs more than reading a series.
 """
 
 import atexit
+import contextlib
 import json
 import os
 import selectors
@@ -227,7 +228,8 @@ def _cause(worker: _Worker) -> str:
 def _kill(worker: _Worker) -> None:
     worker.channel.close()
     worker.process.kill()
-    worker.process.wait()
+    with contextlib.suppress(subprocess.TimeoutExpired):  # one that waits for a dead disk is left to the system
+        worker.process.wait(timeout=5)
 
 
 def _forget() -> None:
