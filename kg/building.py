@@ -114,17 +114,16 @@ def _read(source: str | os.PathLike[str] | SourceTables) -> SourceTables:
 def _claims(tables: Sequence[SourceTables], resolved: Resolved) -> list[tuple[RelationRecord, int]]:
     """Relations with their ends replaced by the concepts that stand for them; unknown ends stay as they are."""
     stands_for = resolved.representative
-    return [
-        (
-            record._replace(
-                subject=stands_for.get(record.subject, record.subject),
-                object=stands_for.get(record.object, record.object),
-            ),
-            index,
-        )
-        for index, table in enumerate(tables)
-        for record in table.relations
-    ]
+    claims: list[tuple[RelationRecord, int]] = []
+    for index, table in enumerate(tables):
+        for record in table.relations:
+            subject = stands_for.get(record.subject, record.subject)
+            target = stands_for.get(record.object, record.object)
+            if subject != record.subject or target != record.object:
+                claims.append((record._replace(subject=subject, object=target), index))
+            else:
+                claims.append((record, index))
+    return claims
 
 
 def _texts(resolved: Resolved, curie: str) -> list[str]:

@@ -6,6 +6,7 @@ Cite: Gargano et al., The Human Phenotype Ontology in 2024, Nucleic Acids Resear
 """
 
 from collections import Counter, defaultdict
+from functools import lru_cache
 from pathlib import Path
 
 from kg.schema import HAS_PHENOTYPE, SUBCLASS_OF, ConceptRecord, RelationRecord, Source, SourceTables
@@ -119,6 +120,7 @@ def _add_annotations(tables: SourceTables, path: Path, kept: set[str]) -> None:
     ]
 
 
+@lru_cache(maxsize=8192)
 def _frequency(text: str) -> float:
     if not text:
         return UNKNOWN_FREQUENCY

@@ -14,13 +14,15 @@ import numpy as np
 from kg.text.abbreviations import Stream, find_definitions, spelt_out
 from kg.text.context import Span, contexts
 from kg.text.dictionary import Dictionary, Entry, build_dictionary
-from kg.text.mention import Mention
+from kg.text.mention import Mention, Method
 from kg.text.normalise import Normalised, normalise
 
 if TYPE_CHECKING:
     from kg.graph import KnowledgeGraph
 
 Embedder = Callable[[Sequence[str]], np.ndarray]
+NEAREST_KINDS = ("disease", "finding", "phenotype")
+ACCEPTED_COSINE, FLAGGED_COSINE = 0.8, 0.7
 
 
 class Linker:
@@ -28,6 +30,7 @@ class Linker:
 
     def __init__(self, graph: "KnowledgeGraph") -> None:
         self.graph = graph
+        self._vectors: tuple[Embedder, np.ndarray] | None = None
         self._id = lru_cache(maxsize=65_536)(graph.id)  # decoding an id costs as much as the rest of a mention
         self._dictionary: Dictionary = build_dictionary(graph)
 
@@ -69,6 +72,34 @@ class Linker:
         if entry is None or self.graph.kind(entry.concept) not in kinds:
             return None
         return self.graph.id(entry.concept)
+
+    def nearest(self, names: Sequence[str], embed: Embedder) -> list[Mention | None]:
+        """Return the concept nearest in meaning to each name, for names that `lookup` does not know.
+
+        Cosine of at least .8 is accepted, .7 to .8 is flagged for a person to check, below that there is no answer:
+        of titles judged by hand, all of those above .9, 11 of 14 above .8 and 2 of 8 below .7 were right.
+
+        Args:
+            names: Names of diagnoses or findings, not running text.
+            embed: Texts to vectors (n, F); called once for all names of the graph's diseases, findings and phenotypes,
+                which takes minutes for a sentence encoder on the default graph.
+        """
+        positions = self.graph.of_kind(*NEAREST_KINDS)
+        if self._vectors is None or self._vectors[0] is not embed:
+            self._vectors = (embed, _unit(np.asarray(embed([self.graph.name(at) for at in positions.tolist()]))))
+        found: list[Mention | None] = []
+        for name, vector in zip(names, _unit(np.asarray(embed(list(names)))), strict=True):
+            similarity = self._vectors[1] @ vector
+            best = int(similarity.argmax())
+            score = float(similarity[best])
+            method: Method = "embedding" if score >= ACCEPTED_COSINE else "embedding-flagged"
+            concept = self.graph.id(int(positions[best]))
+            found.append(
+                Mention(start=0, end=len(name), text=name, concept=concept, score=round(score, 4), method=method)
+                if score >= FLAGGED_COSINE
+                else None
+            )
+        return found
 
     def _matches(self, text: str, tokens: Normalised) -> list[tuple[Span, Entry]]:
         """Longest trusted matches over the text as written and with its own abbreviations spelt out."""
@@ -119,6 +150,12 @@ class Linker:
         if written.rstrip("s") != entry.surface.rstrip("s"):
             return False
         return entry.concept in named or (entry.is_clinical and len(written) >= 3)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    result: np.ndarray = vectors / np.maximum(norms, 1e-12)
+    return result
 
 
 def _uses(text: str, tokens: Normalised, defined: dict[str, list[str]]) -> dict[int, list[str]]:

@@ -104,7 +104,14 @@ def test_no_temporary_file_is_left_when_writing_fails(
 
 
 def test_default_graph_names_its_sources_with_version_and_licence(default_graph: kg.KnowledgeGraph) -> None:
-    assert [source.name for source in default_graph.sources] == ["dicom", "hpo", "icd10cm", "pathology", "radiology", "medmm"]
+    assert [source.name for source in default_graph.sources] == [
+        "dicom",
+        "hpo",
+        "icd10cm",
+        "pathology",
+        "radiology",
+        "medmm",
+    ]
     assert default_graph.n_concepts > 80_000
     assert default_graph.n_relations > 330_000
     assert all(source.version and source.licence for source in default_graph.sources)

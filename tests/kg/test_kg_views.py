@@ -1,0 +1,92 @@
+"""Other forms of the graph: networkx, KGX, GraphML, pictures, the shuffled control, retrieval views."""
+
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import networkx
+import numpy as np
+
+import kg
+from kg.controls import shuffled_graph
+from kg.drawing import draw_html, draw_svg
+from kg.export import write_graphml, write_kgx
+from kg.lexical import LexicalIndex
+from kg.retrieval import CandidateRanker, build_candidates, fuse
+from kg.sources.files import read_file
+
+
+def test_kgx_round_trip_keeps_concepts_and_relations(small_graph: kg.KnowledgeGraph, tmp_path: Path) -> None:
+    nodes, _ = write_kgx(small_graph, tmp_path)
+
+    tables = read_file(nodes)
+
+    assert [concept.id for concept in tables.concepts] == small_graph.ids.to_list()
+    assert [concept.kind for concept in tables.concepts] == [
+        small_graph.kind(at) for at in range(small_graph.n_concepts)
+    ]
+    written = {(one.subject, one.predicate, one.object, one.polarity) for one in tables.relations}
+    arrays = small_graph.arrays
+    assert written == {
+        (small_graph.id(s), small_graph.predicates[p], small_graph.id(o), int(arrays["polarity"][row]))
+        for row, (s, p, o) in enumerate(small_graph.iterate_relations())
+    }
+
+
+def test_networkx_and_graphml_say_the_same(small_graph: kg.KnowledgeGraph, tmp_path: Path) -> None:
+    view = small_graph.to_networkx()
+
+    read = networkx.read_graphml(write_graphml(small_graph, tmp_path / "g.graphml"), force_multigraph=True)
+
+    assert view.number_of_nodes() == small_graph.n_concepts == read.number_of_nodes()
+    assert view.number_of_edges() == small_graph.n_relations == read.number_of_edges()
+    assert read.nodes["HP:1"]["name"] == "Seizure"
+
+
+def test_picture_is_well_formed_and_escapes_labels(small_graph: kg.KnowledgeGraph) -> None:
+    paths = kg.paths(small_graph, ["RSD:f/ring"], "RSD:d/glioblastoma")
+    evil = '<script>alert("x")</script>'
+
+    svg, page = draw_svg(paths, evil), draw_html(paths, evil)
+
+    assert ET.fromstring(svg).tag.endswith("svg")
+    assert "<script" not in svg + page
+    assert "Ring enhancement" in svg
+    assert "default-src 'none'" in page
+    assert "No path" in draw_svg([])
+
+
+def test_shuffled_graph_keeps_every_degree_and_loses_the_meaning(small_graph: kg.KnowledgeGraph) -> None:
+    control = shuffled_graph(small_graph, seed=3)
+
+    np.testing.assert_array_equal(control.degrees, small_graph.degrees)
+    assert sorted(control.arrays["predicate"].tolist()) == sorted(small_graph.arrays["predicate"].tolist())
+    assert control.hash != small_graph.hash
+    assert control.hash == shuffled_graph(small_graph, seed=3).hash
+
+
+def test_lexical_scores_prefer_rare_shared_words() -> None:
+    index = LexicalIndex(["mass in the liver", "mass in the lung", "mass"])
+
+    scores = index.scores("There is a mass of the liver.")
+
+    assert scores.argmax() == 0
+    assert index.scores("").tolist() == [0, 0, 0]
+
+
+def test_fusion_ignores_a_view_that_says_the_same_of_all() -> None:
+    view = np.array([1.0, 2.0, 3.0])
+
+    np.testing.assert_allclose(fuse([view, np.ones(3)]), fuse([view]))
+
+
+def test_ranker_finds_the_candidate_by_finding_and_by_name(small_graph: kg.KnowledgeGraph) -> None:
+    linker = kg.Linker(small_graph)
+    names = {"a": ["Brain abscess (pyogenic)"], "b": ["Glioblastoma, left"], "c": ["Unknown thing"]}
+    ranker = CandidateRanker(linker, build_candidates(linker, names))
+
+    by_finding = ranker.scores("Restricted diffusion.")
+    by_name = ranker.scores("Known glioblastoma.")
+
+    assert [bool(one.concepts) for one in ranker.candidates] == [True, True, False]
+    assert by_finding.argmax() == 0
+    assert by_name.argmax() == 1
