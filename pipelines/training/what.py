@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from medmm.config import MODALITIES, Calibration, Labels, TaskSpec
+from medmm.errors import UsageError
 from medmm.evidence import concept_vectors
 from medmm.heads import probabilities, task_loss
 from medmm.inputs import CaseFeatures, CaseReader, collate
@@ -173,13 +174,23 @@ def fit_locations(model: MultimodalModel, features: Sequence[CaseFeatures], targ
 
 
 def _fit_location(model: MultimodalModel, task: TaskSpec, features: Sequence[CaseFeatures], target: np.ndarray) -> None:
-    """Fit a location head by logistic regression on where the regions of the training cases lie."""
+    """Fit a location head by logistic regression on where the regions of the training cases lie.
+
+    Raises:
+        UsageError: `model.mismatch` where fewer than two places were found to tell apart.
+    """
     usable = [
         row
         for row, item in enumerate(features)
         if target[row] != UNKNOWN and item.summary is not None and bool(item.summary.found[0])
     ]
-    terms = torch.cat([location_terms(features[row].summary.position) for row in usable]).numpy()  # type: ignore[union-attr]
+    n_places = len(set(target[usable].tolist()))
+    if n_places < 2:
+        raise UsageError(
+            f"Expected cases with a found region in at least two places of {task.name} (got {n_places}).",
+            code="model.mismatch",
+        )
+    terms = torch.cat([location_terms(features[row].summary.position, task.laterality) for row in usable]).numpy()  # type: ignore[union-attr]
     fitted = LogisticRegression(C=10.0, max_iter=2000).fit(terms, target[usable])
     coefficients, intercepts = fitted.coef_, fitted.intercept_
     if len(fitted.classes_) == 2:  # scikit-learn keeps one row for two classes

@@ -1,5 +1,6 @@
 """The LGG tables and volumes as medmm sees them: Volumes in RAS+, prepared arrays, folds by patient."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,8 +91,10 @@ def fold_of_patients(patients: list[Patient]) -> np.ndarray:
     strata = [f"{patient.grade}/{patient.histology}" for patient in patients]
     folds = np.zeros(len(patients), dtype=int)
     splitter = StratifiedKFold(n_splits=N_FOLDS, shuffle=True, random_state=0)
-    for fold, (_, test) in enumerate(splitter.split(np.zeros(len(patients)), strata)):
-        folds[test] = fold
+    with warnings.catch_warnings():  # one patient without a grade is a stratum of its own
+        warnings.filterwarnings("ignore", message="The least populated class in y has only 1 members")
+        for fold, (_, test) in enumerate(splitter.split(np.zeros(len(patients)), strata)):
+            folds[test] = fold
     return folds
 
 

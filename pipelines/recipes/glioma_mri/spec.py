@@ -25,6 +25,7 @@ LOBE = TaskSpec(
     title="Lobe",
     kind="exclusive",
     source="location",
+    laterality="folded",
     calibration=_ANSWERS,
     classes=(
         ClassSpec(name="frontal lobe", title="Frontal lobe", concept="SCT:83251001"),
