@@ -1,0 +1,156 @@
+"""The commands of `medmm kg`, and pretraining on a small graph."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import kg
+from pipelines.cli.kg import app
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def graph_file(small_graph: kg.KnowledgeGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return kg.write(small_graph, tmp_path_factory.mktemp("kg-cli") / "small.kg")
+
+
+def run(*arguments: object) -> str:
+    result = RUNNER.invoke(app, [str(one) for one in arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_info_names_sources_with_version_and_licence(graph_file: Path) -> None:
+    facts = json.loads(run("info", "--graph", graph_file, "--json"))
+    table = run("info", "--graph", graph_file)
+
+    assert facts["n_concepts"] == 9
+    assert {source["name"]: source["version"] for source in facts["sources"]}["imaging"] == "2"
+    assert "biolink:has_phenotype" in table
+
+
+def test_build_takes_names_and_files(tmp_path: Path) -> None:
+    (tmp_path / "own_concepts.csv").write_text("id,kind,name\nLOCAL:1,disease,Snow lung\n")
+    out = tmp_path / "own.kg"
+
+    run("build", "--source", f"{tmp_path / 'own_concepts.csv'},pathology", "--out", out)
+
+    graph = kg.read(out)
+    assert "LOCAL:1" in graph
+    assert "MEDMM:p/ductal_carcinoma_in_situ" in graph
+
+
+def test_link_reads_text_a_file_and_standard_input(graph_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "report.txt").write_text("No seizure.")
+
+    from_file = json.loads(run("link", tmp_path / "report.txt", "--graph", graph_file, "--json"))
+    piped = RUNNER.invoke(app, ["link", "-", "--graph", str(graph_file), "--json"], input="No seizure.")
+
+    assert [(one["concept"], one["name"], one["status"]) for one in from_file] == [("HP:1", "Seizure", "absent")]
+    assert json.loads(piped.stdout) == from_file
+    assert "No concept" in run("link", "nothing here", "--graph", graph_file)
+
+
+def test_rank_says_why(graph_file: Path) -> None:
+    ranked = json.loads(run("rank", "Restricted diffusion.", "--graph", graph_file, "--json"))
+
+    assert ranked[0]["concept"] == "OMIM:11"
+    assert ranked[0]["paths"][0]["hops"][0]["source"] == "imaging"
+    assert "Restricted diffusion" in run("rank", "Restricted diffusion.", "--graph", graph_file)
+    assert "No path" in run("rank", "No seizure.", "--graph", graph_file)
+
+
+def test_path_takes_names_and_draws(graph_file: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "evidence.svg"
+
+    out = run("path", "Ring enhancement", "Glioblastoma", "--graph", graph_file, "--picture", picture)
+
+    assert "[imaging]" in out
+    assert picture.read_text().startswith("<svg")
+
+
+def test_unknown_concept_is_a_usage_error(graph_file: Path) -> None:
+    result = RUNNER.invoke(app, ["path", "Snow", "Glioblastoma", "--graph", str(graph_file)])
+
+    assert result.exit_code == 2
+    assert "no concept" in result.output
+
+
+def test_export_writes_both_formats(graph_file: Path, tmp_path: Path) -> None:
+    run("export", "--graph", graph_file, "--out", tmp_path / "kgx")
+    run("export", "--graph", graph_file, "--format", "graphml", "--out", tmp_path / "g.graphml")
+
+    assert (tmp_path / "kgx" / "nodes.tsv").exists()
+    assert "Seizure" in (tmp_path / "g.graphml").read_text()
+
+
+@pytest.fixture(scope="module")
+def ring_graph() -> kg.KnowledgeGraph:
+    """Twelve diseases that each share findings with their neighbours on a ring."""
+    from kg.building import build_from_tables
+    from kg.schema import HAS_PHENOTYPE, ConceptRecord, RelationRecord, Source, SourceTables
+
+    concepts = [ConceptRecord(f"D:{at:02d}", "disease", f"disease {at}") for at in range(12)]
+    concepts += [ConceptRecord(f"P:{at:02d}", "phenotype", f"sign {at}") for at in range(12)]
+    relations = [
+        RelationRecord(f"D:{at:02d}", HAS_PHENOTYPE, f"P:{(at + step) % 12:02d}")
+        for at in range(12)
+        for step in range(4)
+    ]
+    source = Source(name="ring", version="1", licence="CC0")
+    return build_from_tables([SourceTables(source=source, concepts=concepts, relations=relations)])
+
+
+def test_split_shares_no_pair_between_its_sides(ring_graph: kg.KnowledgeGraph) -> None:
+    from pipelines.recipes.kg_pretraining.splits import split_relations
+
+    split = split_relations(ring_graph, held_out=0.2)
+
+    arrays = ring_graph.arrays
+    sides = [
+        {frozenset((int(arrays["subject"][row]), int(arrays["object"][row]))) for row in rows}
+        for rows in (split.messages, split.validation, split.test)
+    ]
+    assert all(sides)
+    assert sides[0].isdisjoint(sides[1] | sides[2])
+    assert sides[1].isdisjoint(sides[2])
+
+
+def test_filtered_rank_ignores_other_true_answers_and_shares_ties(ring_graph: kg.KnowledgeGraph) -> None:
+    from pipelines.recipes.kg_pretraining.training import filtered_measures
+
+    def perfect(anchors: np.ndarray, predicates: np.ndarray, is_forward: bool) -> np.ndarray:
+        scores = np.zeros((len(anchors), ring_graph.n_concepts))
+        for at, anchor in enumerate(anchors.tolist()):
+            for neighbor in ring_graph.neighbors(anchor):
+                scores[at, neighbor.concept] = 1
+        return scores
+
+    rows = np.arange(ring_graph.n_relations)
+    best = filtered_measures(ring_graph, rows, perfect)
+    blind = filtered_measures(ring_graph, rows, lambda a, p, f: np.zeros((len(a), ring_graph.n_concepts)))
+
+    assert best["MRR"] == 1
+    assert blind["Hits@1"] == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+@pytest.mark.parametrize("layer", ["gat", "gatv2"])
+def test_pretraining_learns_and_its_embeddings_belong_to_one_graph(
+    layer: str, ring_graph: kg.KnowledgeGraph, small_graph: kg.KnowledgeGraph, tmp_path: Path
+) -> None:
+    from pipelines.recipes.kg_pretraining.keeping import keep, read_embeddings
+    from pipelines.recipes.kg_pretraining.training import PretrainSettings, pretrain
+
+    settings = PretrainSettings(layer=layer, width=16, steps=40, batch=16, n_random=8, n_tested=20)
+    result = pretrain(ring_graph, settings)
+    keep(result, ring_graph, tmp_path)
+
+    assert np.mean(result.losses[-5:]) < np.mean(result.losses[:5])
+    np.testing.assert_array_equal(read_embeddings(tmp_path, ring_graph), result.embeddings)
+    with pytest.raises(kg.GraphError, match="embeddings of graph"):
+        read_embeddings(tmp_path, small_graph)
