@@ -84,7 +84,8 @@ def _check_complete(folder: Path) -> None:
     missing = [name for name in (*_PARTS, MANIFEST) if not (folder / name).is_file()]
     if not missing:
         return
-    unsafe = sorted(path.name for path in folder.glob("*") if path.suffix in _EXECUTABLE) if folder.is_dir() else []
+    candidates = folder.glob("*") if folder.is_dir() else [folder]
+    unsafe = sorted(path.name for path in candidates if path.suffix in _EXECUTABLE and path.is_file())
     if unsafe and WEIGHTS in missing:
         raise UsageError(
             f"Expected {WEIGHTS} in the model directory (found {', '.join(unsafe)}, which can execute code).",
@@ -103,6 +104,8 @@ def _check_hashes(folder: Path) -> None:
         hashes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except ValueError as error:
         raise UsageError(f"Expected JSON in {MANIFEST}.", code="model.corrupt") from error
+    if not isinstance(hashes, dict):
+        raise UsageError(f"Expected file names and hashes in {MANIFEST}.", code="model.corrupt")
     for name in _PARTS:
         if hashes.get(name) != file_sha256(folder / name):
             raise UsageError(

@@ -1,11 +1,13 @@
 """What a model is made of, as written in a model directory: `config.json` (networks) and `labels.json` (answers)."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from medmm.encoders.record import RecordField
 from medmm.encoders.volume import VolumeTokenKind
+from medmm.location import Laterality
 from medmm.preprocess import Preprocessing
 from medmm.results import ClassLabel, TaskKind
 
@@ -13,7 +15,7 @@ MODALITIES = ("volume", "text", "record", "graph")
 
 
 class _Spec(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
 
 class RegionSpec(_Spec):
@@ -77,14 +79,23 @@ class Calibration(_Spec):
 
 
 class TaskSpec(_Spec):
-    """One question. `location` tasks are answered from where the region lies, `fusion` tasks from everything."""
+    """One question. `location` tasks are answered from where the region lies, `fusion` tasks from everything.
+
+    `laterality` is for location tasks: `folded` where left and right give the same answer.
+    """
 
     name: str
     title: str
     kind: TaskKind
     source: Literal["fusion", "location"] = "fusion"
+    laterality: Laterality = "signed"
     classes: tuple[ClassSpec, ...] = Field(min_length=2)
     calibration: Calibration = Calibration()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        _check_unique("class", [item.name for item in self.classes])
+        return self
 
     def index(self, class_name: str) -> int:
         """Position of a class."""
@@ -97,7 +108,7 @@ class ModelConfig(_Spec):
     format: Literal[1] = 1
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     version: str
-    width: int = Field(64, ge=8)
+    width: int = Field(64, ge=8, multiple_of=4, description="shared by four attention heads")
     volume: VolumeSpec | None = None
     text: TextSpec | None = None
     record: tuple[RecordField, ...] = ()
@@ -116,6 +127,11 @@ class Labels(_Spec):
     format: Literal[1] = 1
     tasks: tuple[TaskSpec, ...] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        _check_unique("task", [item.name for item in self.tasks])
+        return self
+
     def fusion_tasks(self) -> tuple[TaskSpec, ...]:
         """The tasks answered by fusion of modalities."""
         return tuple(task for task in self.tasks if task.source == "fusion")
@@ -123,3 +139,8 @@ class Labels(_Spec):
     def location_tasks(self) -> tuple[TaskSpec, ...]:
         """The tasks answered from where the region lies."""
         return tuple(task for task in self.tasks if task.source == "location")
+
+
+def _check_unique(what: str, names: Sequence[str]) -> None:
+    if len(set(names)) != len(names):
+        raise ValueError(f"Expected every {what} to be named once (got {', '.join(names)}).")

@@ -223,7 +223,7 @@ def find_model(name: str) -> Path:
         if (folder / "config.json").is_file():
             return folder
     local = Path(name)
-    if local.is_dir():
+    if local.exists():
         return local  # load_checkpoint says which piece is missing
     downloaded = _from_hub_cache(name)
     if downloaded is not None:

@@ -57,12 +57,12 @@ def answer_concepts(tasks: Iterable[TaskSpec], graph: KnowledgeGraph) -> frozens
 
 
 def seeds(evidence: Iterable[Evidence], excluded: frozenset[str], graph: KnowledgeGraph) -> dict[str, float]:
-    """Return the weights from which a walk starts: affirmed concepts that are not answers."""
-    return {
-        item.concept: item.weight
-        for item in evidence
-        if item.weight > 0 and item.concept in graph and graph.id(graph.index(item.concept)) not in excluded
-    }
+    """Return the weights from which a walk starts: affirmed concepts that are not answers, the strongest of each."""
+    found: dict[str, float] = {}
+    for item in evidence:
+        if item.weight > 0 and item.concept in graph and graph.id(graph.index(item.concept)) not in excluded:
+            found[item.concept] = max(item.weight, found.get(item.concept, 0.0))
+    return found
 
 
 def walk_scores(scores: np.ndarray, graph: KnowledgeGraph, task: TaskSpec) -> np.ndarray:

@@ -16,6 +16,7 @@ from medmm.encoders.record import encode_record
 from medmm.encoders.slice_unet import TrunkOutput, look
 from medmm.encoders.text import Encoded, TextEncoder
 from medmm.encoders.volume import VolumeSummary, summarise
+from medmm.errors import UsageError
 from medmm.evidence import Evidence, answer_concepts, report_evidence, seeds, walk_scores
 from medmm.model import ModelInputs, MultimodalModel
 from medmm.preprocess import PreparedVolume, prepare_volume
@@ -64,6 +65,12 @@ class CaseReader:
         self.config = model.config
         self.text_encoder = text_encoder
         self.graph = graph
+        if text_encoder is not None and self.config.text is not None and text_encoder.width != self.config.text.width:
+            raise UsageError(
+                f"Expected a text encoder of width {self.config.text.width} (got {text_encoder.width}).",
+                code="model.mismatch",
+                remedy="Use the text encoder that the model was trained with.",
+            )
         self.answers = answer_concepts(model.labels.tasks, graph) if graph is not None else frozenset()
 
     @torch.no_grad()
@@ -185,7 +192,7 @@ class CaseReader:
 
 
 def collate(cases: Sequence[CaseFeatures], reader: CaseReader) -> ModelInputs:
-    """Return a batch. A modality that no case has is left out; cases without it get empty rows."""
+    """Return a batch on the model's device. What no case has is left out; cases without a modality get empty rows."""
     present = torch.tensor([case.present for case in cases])
     known = torch.tensor([name in reader.config.modalities for name in MODALITIES])
     texts = [case.text if case.text is not None else None for case in cases]
@@ -207,7 +214,7 @@ def collate(cases: Sequence[CaseFeatures], reader: CaseReader) -> ModelInputs:
         record=torch.tensor([case.record or nan_row for case in cases]) if n_fields else None,
         graph=graph_input(reader.graph, subgraphs) if has_graph and any(s is not None for s in subgraphs) else None,  # type: ignore[arg-type]  # has_graph says it is not None
         walk=_stack_walks(cases, reader) if has_graph else None,
-    )
+    ).to(next(reader.model.parameters()).device)
 
 
 def _stack_summaries(summaries: Sequence[VolumeSummary | None]) -> VolumeSummary | None:

@@ -47,6 +47,22 @@ class ModelInputs:
     graph: GraphInput | None = None
     walk: Mapping[str, Tensor] | None = None
 
+    def to(self, device: torch.device) -> "ModelInputs":
+        """The same on another device."""
+
+        def moved(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.to(device)
+
+        return ModelInputs(
+            present=self.present.to(device),
+            volume=None if self.volume is None else self.volume.to(device),
+            text=moved(self.text),
+            text_mask=moved(self.text_mask),
+            record=moved(self.record),
+            graph=None if self.graph is None else self.graph.to(device),
+            walk=None if self.walk is None else {name: value.to(device) for name, value in self.walk.items()},
+        )
+
     def with_present(self, present: Bool[Tensor, "B 4"]) -> "ModelInputs":
         """The same contents with other modalities masked."""
         return replace(self, present=present)
@@ -110,7 +126,9 @@ class MultimodalModel(nn.Module):
         self.decisions = nn.ModuleDict(
             {task.name: TaskDecision(task.kind, width, len(task.classes)) for task in labels.fusion_tasks()}
         )
-        self.locations = nn.ModuleDict({task.name: LocationHead(len(task.classes)) for task in labels.location_tasks()})
+        self.locations = nn.ModuleDict(
+            {task.name: LocationHead(len(task.classes), task.laterality) for task in labels.location_tasks()}
+        )
 
     def forward(self, inputs: ModelInputs) -> ModelOutput:
         tokens = self.tokens(inputs)

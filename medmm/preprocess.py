@@ -24,7 +24,7 @@ class Preprocessing(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     roles: tuple[str, ...] = Field(description="sequences in the order of the network's channels")
     reference_order: tuple[str, ...] = Field(description="whose grid is used: the first of these that is present")
-    size_pixels: int = Field(128, ge=16, le=1024, description="edge of the square in-plane grid")
+    size_pixels: int = Field(128, ge=16, le=1024, multiple_of=4, description="edge of the square in-plane grid")
     min_slice_spacing_mm: float = Field(2.0, gt=0, description="thinner slices are averaged up to this distance")
     min_slices: int = Field(3, ge=1)
 

@@ -29,10 +29,13 @@ from medmm.config import (
 )
 from medmm.diagnose import Diagnoser
 from medmm.encoders.record import CategoricalField, NumericField
+from medmm.encoders.slice_unet import SliceUNet
 from medmm.encoders.text import TextEncoder
 from medmm.model import MultimodalModel
-from medmm.preprocess import Preprocessing
+from medmm.preprocess import Preprocessing, prepare_volume, region_to_model_grid
 from medmm.types import Case, Record, Report, Section, Volume
+from pipelines.training.augment import Augmentation
+from pipelines.training.where import WhereExample, WhereSettings, train_where
 
 ROLES = ("t1", "flair")
 WIDTH = 8
@@ -216,3 +219,26 @@ def mark(model: MultimodalModel, bias: float) -> None:
     with torch.no_grad():
         model.trunk.unet.final_conv.bias.fill_(bias)
         model.trunk.unet.final_conv.weight.mul_(0.01)
+
+
+def build_examples(seeds: range) -> list[WhereExample]:
+    """Return phantoms as the first step of training sees them."""
+    examples = []
+    for seed in seeds:
+        phantom = build_phantom(seed)
+        prepared = prepare_volume(phantom.volumes, PREPROCESSING)
+        assert prepared is not None
+        region = region_to_model_grid(phantom.mask, prepared.grid)
+        examples.append(
+            WhereExample(case=str(seed), array=prepared.array, present=prepared.present, regions=region[None])
+        )
+    return examples
+
+
+def train_tiny_trunk(n_cases: int = 6, epochs: int = 6) -> SliceUNet:
+    """Return a trunk that has seen a few phantoms for a few seconds."""
+    settings = WhereSettings(
+        widths=WIDTHS, epochs=epochs, slices_per_case=12, batch_size=8, learning_rate=1e-2, seed=0,
+        augmentation=Augmentation(noise=0.05),
+    )  # fmt: skip
+    return train_where(build_examples(range(n_cases)), settings, precision="32-true")

@@ -15,7 +15,8 @@ from medmm.types import Record
 class NumericField(BaseModel):
     """A number with the training set's mean and deviation, in the field's own unit."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # An open bound is infinite, which plain JSON cannot say.
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
     kind: Literal["numeric"] = "numeric"
     name: str
     mean: float

@@ -39,7 +39,8 @@ class TextEncoder(nn.Module):
     def __init__(self, source: str, window: int = 256) -> None:
         super().__init__()
         self.tokenizer, self.network = load_text_network(source)
-        self.window = min(window, self.tokenizer.model_max_length)
+        longest = getattr(self.network.config, "max_position_embeddings", window)
+        self.window = min(window, self.tokenizer.model_max_length, longest)
         self.network.requires_grad_(False)
         self.width = int(self.network.config.hidden_size)
 
@@ -83,11 +84,13 @@ def load_text_network(source: str) -> "tuple[PreTrainedTokenizerBase, PreTrained
     Weights are read from safetensors only; nothing is downloaded.
 
     Raises:
-        UsageError: `model.incomplete` where the source is not on this machine.
+        UsageError: `model.incomplete` where the source is not on this machine, `model.unsafe` for a directory whose
+            weights are pickled.
     """
     from transformers import AutoModel, AutoTokenizer
 
     name = str(_minilm_directory()) if source == MINILM else source
+    _refuse_pickled(Path(name))
     try:
         with _quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=True, trust_remote_code=False)
@@ -101,6 +104,16 @@ def load_text_network(source: str) -> "tuple[PreTrainedTokenizerBase, PreTrained
             remedy="Give a local directory, or download the id beforehand; medmm does not use the network.",
         ) from error
     return tokenizer, network.eval()
+
+
+def _refuse_pickled(folder: Path) -> None:
+    pickled = sorted(path.name for path in folder.glob("*.bin")) if folder.is_dir() else []
+    if pickled and not any(folder.glob("*.safetensors")):
+        raise UsageError(
+            f"Expected safetensors weights of the text encoder (found {', '.join(pickled)}, which can execute code).",
+            code="model.unsafe",
+            remedy="Convert the weights to safetensors with a tool you trust.",
+        )
 
 
 def _minilm_directory() -> Path:

@@ -56,7 +56,8 @@ def trace(reader: CaseReader, view: CaseView) -> Traced:
             inputs = replace(inputs, volume=summary)
         if view.encoded is not None and reader.text_encoder is not None:
             words = reader.text_encoder.embed(view.encoded).detach().clone().requires_grad_()
-            inputs = replace(inputs, text=reader.text_encoder.states(words, view.encoded)[None])
+            states = reader.text_encoder.states(words, view.encoded)
+            inputs = replace(inputs, text=states[None].to(inputs.present.device))
         if inputs.graph is not None:
             nodes = inputs.graph.nodes.detach().clone().requires_grad_()
             inputs = replace(inputs, graph=replace(inputs.graph, nodes=nodes))
@@ -73,6 +74,8 @@ def contributions(traced: Traced, task: str, target: int) -> Contributions:
     logits = traced.output.logits[task][0]
     others = (logits.sum() - logits[target]) / (len(logits) - 1)
     leaves = [leaf for leaf in (traced.leaves.features, traced.leaves.words, traced.leaves.nodes) if leaf is not None]
+    if not leaves:  # a record alone: its fields are left out one by one instead
+        return Contributions(None, None, None)
     grads = iter(torch.autograd.grad(logits[target] - others, leaves, retain_graph=True, allow_unused=True))
 
     def product(leaf: Tensor | None, axis: int) -> Tensor | None:

@@ -27,7 +27,8 @@ def modality_shares(
     players = [index for index in range(len(MODALITIES)) if bool(inputs.present[0, index])]
     subsets = [frozenset(subset) for size in range(len(players) + 1) for subset in combinations(players, size)]
     present = torch.tensor([[index in subset for index in range(len(MODALITIES))] for subset in subsets])
-    chances = _chances(reader, _repeat(inputs, len(subsets)).with_present(present), task)[:, target].tolist()
+    rows = _repeat(inputs, len(subsets)).with_present(present.to(inputs.present.device))
+    chances = _chances(reader, rows, task)[:, target].tolist()
     value = dict(zip(subsets, chances, strict=True))
     count = len(players)
     shares = []
@@ -87,13 +88,14 @@ def _repeat(inputs: ModelInputs, count: int) -> ModelInputs:
     graph = inputs.graph
     if graph is not None:
         size = len(graph.nodes)
-        shift = torch.arange(count).repeat_interleave(graph.edges.shape[1]) * size
+        rank = torch.arange(count, device=graph.nodes.device)
+        shift = rank.repeat_interleave(graph.edges.shape[1]) * size
         graph = replace(
             graph,
             nodes=graph.nodes.detach().repeat(count, 1),
             edges=graph.edges.repeat(1, count) + shift,
             relations=graph.relations.repeat(count),
-            case=torch.arange(count).repeat_interleave(size),
+            case=rank.repeat_interleave(size),
             n_cases=count,
         )
     return ModelInputs(

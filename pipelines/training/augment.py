@@ -30,19 +30,20 @@ def augment_stacks(
 ) -> tuple[Float[Tensor, "N S C H W"], Float[Tensor, "N R H W"], Bool[Tensor, "N C"]]:
     """Return changed stacks of S neighbouring slices, their regions moved alike, and the presence left."""
     count, neighbours, channels = stacks.shape[:3]
-    grid = _random_grid(count, stacks.shape[-2:], settings, generator)
+    grid = _random_grid(count, stacks.shape[-2:], settings, generator).to(stacks.device)
     air = stacks.amin(dim=(1, 3, 4), keepdim=True)  # what moves in from outside is air, not the mean of the head
     moved = functional.grid_sample((stacks - air).flatten(1, 2), grid, mode="bilinear", align_corners=False)
     stacks = moved.unflatten(1, (neighbours, channels)) + air
     regions = (functional.grid_sample(regions, grid, mode="bilinear", align_corners=False) > 0.5).float()
 
-    per_channel = (count, 1, channels, 1, 1)
+    per_channel, device = (count, 1, channels, 1, 1), stacks.device  # the generator is the CPU's: one seed, one result
     gain = 1 + settings.intensity * (2 * torch.rand(per_channel, generator=generator) - 1)
     offset = settings.intensity * torch.randn(per_channel, generator=generator)
     level = settings.noise * torch.rand(per_channel, generator=generator)
-    stacks = stacks * gain + offset + level * torch.randn(stacks.shape, generator=generator)
+    noise = level * torch.randn(stacks.shape, generator=generator)
+    stacks = stacks * gain.to(device) + offset.to(device) + noise.to(device)
 
-    present = present & ~_dropped(present, settings.drop_sequence, generator)
+    present = present & ~_dropped(present.cpu(), settings.drop_sequence, generator).to(device)
     return stacks * present[:, None, :, None, None], regions, present
 
 

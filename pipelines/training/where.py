@@ -105,9 +105,10 @@ def train_where(
     lightning.seed_everything(settings.seed, verbose=False)
     n_sequences, n_regions = examples[0].array.shape[0], examples[0].regions.shape[0]
     trunk = SliceUNet(n_sequences, n_regions, settings.widths)
+    slices = SliceSampler(examples, settings.slices_per_case, settings.seed)
     loader = DataLoader(
-        SliceSampler(examples, settings.slices_per_case, settings.seed),
-        batch_size=settings.batch_size,
+        slices,
+        batch_size=min(settings.batch_size, len(slices)),
         shuffle=True,
         drop_last=True,
         generator=torch.Generator().manual_seed(settings.seed),

@@ -192,3 +192,8 @@ def test_intensities_have_no_unit_for_all_gains_and_offsets(gain: float, offset:
     changed = standardise(voxels * gain + offset, role="t1")
 
     np.testing.assert_allclose(changed, standardise(voxels, role="t1"), atol=1e-3)
+
+
+def test_a_grid_that_the_trunk_cannot_quarter_is_refused() -> None:
+    with pytest.raises(ValueError, match="multiple of 4"):
+        Preprocessing(roles=("t1",), reference_order=("t1",), size_pixels=22)
