@@ -11,6 +11,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from medmm.dicom.geometry import axes
 from medmm.dicom.source import open_regular
@@ -81,12 +82,15 @@ def _drop_copies(slices: Sequence[Slice]) -> tuple[list[Slice], int]:
     for n, piece in enumerate(slices):
         uid = piece.instance.sop_uid or f"#{n}"
         by_uid[uid, piece.frame.index, piece.frame.tile].append(piece)
-    kept, dropped = [], 0
+    kept, dropped, hashes = [], 0, dict[Path, bytes]()
     for group in by_uid.values():
         kept.append(group[0])
         if len(group) > 1:
             dropped += len(group) - 1
-            if len({_pixel_hash(piece) for piece in group}) > 1 or len({piece.frame.position for piece in group}) > 1:
+            if (
+                len({_pixel_hash(piece, hashes) for piece in group}) > 1
+                or len({piece.frame.position for piece in group}) > 1
+            ):
                 raise InputError(
                     "Expected one image for a (0008,0018) SOP Instance UID (got several that differ).",
                     code="series.duplicate",
@@ -95,8 +99,15 @@ def _drop_copies(slices: Sequence[Slice]) -> tuple[list[Slice], int]:
     return kept, dropped
 
 
-def _pixel_hash(piece: Slice) -> bytes:
-    """SHA-256 of a file's pixel bytes (of the whole rest of the file when encapsulated)."""
+def _pixel_hash(piece: Slice, known: dict[Path, bytes]) -> bytes:
+    """SHA-256 of a file's pixel bytes (of the whole rest of the file when encapsulated), computed once a file."""
+    path = piece.instance.path
+    if path not in known:
+        known[path] = _hash_pixels(piece)
+    return known[path]
+
+
+def _hash_pixels(piece: Slice) -> bytes:
     descriptor = open_regular(piece.instance.path)
     try:
         digest = hashlib.sha256()
@@ -209,12 +220,13 @@ def _by_number(slices: Sequence[Slice], places: dict[int, list[Slice]]) -> list[
     Raises:
         InputError: series.duplicate.
     """
-    if any(len({_pixel_hash(piece) for piece in members}) == 1 for members in places.values() if len(members) > 1):
-        single = [
-            members[0] if len({_pixel_hash(piece) for piece in members}) == 1 else None for members in places.values()
-        ]
-        if all(piece is not None for piece in single):
-            return [("", [piece for piece in single if piece is not None])]
+    hashes: dict[Path, bytes] = {}
+    contents = [
+        {(_pixel_hash(piece, hashes), piece.frame.index, piece.frame.tile) for piece in members}
+        for members in places.values()
+    ]
+    if all(len(content) == 1 for content in contents):
+        return [("", [members[0] for members in places.values()])]
     counts = {len(members) for members in places.values()}
     numbered = all(piece.instance.number is not None for piece in slices)
     if len(counts) != 1 or not numbered:
@@ -224,5 +236,8 @@ def _by_number(slices: Sequence[Slice], places: dict[int, list[Slice]]) -> list[
             remedy="Export the series again, each volume for itself.",
         )
     total = counts.pop()
-    columns = [sorted(members, key=lambda piece: piece.instance.number or 0) for members in places.values()]
+    columns = [
+        sorted(members, key=lambda piece: (piece.instance.number or 0, piece.frame.index))
+        for members in places.values()
+    ]
     return [(f"time point {n + 1} of {total}", [column[n] for column in columns]) for n in range(total)]

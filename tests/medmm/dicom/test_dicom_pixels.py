@@ -12,7 +12,7 @@ from dicom_builders import make_slice, slice_pixels, write, write_series
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_modality_lut
 from pydicom.sequence import Sequence
-from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless, RLELossless
+from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
 from medmm.dicom import discover
 from medmm.dicom.limits import Limits
@@ -390,6 +390,8 @@ def encoded(kind: str, pixels: np.ndarray) -> tuple[str, bytes]:
         return JPEGLSLossless, jpeg_ls(pixels)
     if kind == "jpeg-lossless":
         return JPEGLosslessSV1, imagecodecs.jpeg8_encode(pixels, lossless=True, bitspersample=pixels.dtype.itemsize * 8)
+    if kind == "htj2k":
+        return HTJ2KLossless, imagecodecs.htj2k_encode(pixels)
     if kind == "jpeg2000":
         return JPEG2000Lossless, bytes(encode_array(pixels))
     dataset = make_slice(pixels=pixels)
@@ -401,7 +403,7 @@ def encoded(kind: str, pixels: np.ndarray) -> tuple[str, bytes]:
     return RLELossless, pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=1)
 
 
-@pytest.mark.parametrize("kind", ["rle", "jpeg-ls", "jpeg-lossless", "jpeg2000"])
+@pytest.mark.parametrize("kind", ["rle", "jpeg-ls", "jpeg-lossless", "jpeg2000", "htj2k"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
 def test_lossless_codecs_give_the_pixels_of_the_plain_copy(tmp_path: Path, kind: str, dtype: type) -> None:
     if dtype is np.int16 and kind in {"jpeg-ls", "jpeg-lossless"}:

@@ -365,6 +365,17 @@ def test_several_stacks_of_an_enhanced_object_are_split(tmp_path: Path) -> None:
     assert [(one.split_key, len(one.slices)) for one in series] == [("stack 1", 3), ("stack 2", 3)]
 
 
+def test_frames_of_one_object_at_one_place_are_never_taken_for_copies(tmp_path: Path) -> None:
+    dataset = enhanced(6, stacks=2)
+    for item in dataset.PerFrameFunctionalGroupsSequence:
+        del item.FrameContentSequence
+
+    series = all_series(write(dataset, tmp_path / "a.dcm"))
+
+    assert [[piece.frame.index for piece in one.slices] for one in series] == [[4, 2, 0], [5, 3, 1]]
+    assert "series.multi_volume" in {note.code for note in read_volume(series[0]).notes}
+
+
 def test_an_enhanced_object_without_functional_groups_is_refused_by_name(tmp_path: Path) -> None:
     error = refusal(write(enhanced(4, has_groups=False), tmp_path / "a.dcm"))
 
