@@ -12,6 +12,7 @@ from kg.errors import KgError
 from medmm.errors import InputError, StopRun, UsageError
 from pipelines.cli.check import check
 from pipelines.cli.console import show_error
+from pipelines.cli.deid import deid
 from pipelines.cli.demo import demo
 from pipelines.cli.diagnose import diagnose
 from pipelines.cli.dicom import export_nifti
@@ -67,6 +68,7 @@ app.command()(merge)
 app.command("export-nifti")(export_nifti)
 app.add_typer(models, name="models")
 app.add_typer(kg, name="kg")
+app.command()(deid)
 app.command()(doctor)
 
 
