@@ -236,8 +236,9 @@ def _by_number(slices: Sequence[Slice], places: dict[int, list[Slice]]) -> list[
             remedy="Export the series again, each volume for itself.",
         )
     total = counts.pop()
-    columns = [
-        sorted(members, key=lambda piece: (piece.instance.number or 0, piece.frame.index))
-        for members in places.values()
-    ]
+    columns = [sorted(members, key=_number_and_frame) for members in places.values()]
     return [(f"time point {n + 1} of {total}", [column[n] for column in columns]) for n in range(total)]
+
+
+def _number_and_frame(piece: Slice) -> tuple[int, int]:
+    return piece.instance.number or 0, piece.frame.index

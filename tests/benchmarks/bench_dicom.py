@@ -141,25 +141,35 @@ def tool(name: str) -> Callable[[Path], Arrays]:
     return plain[name]
 
 
+def cpu_seconds() -> float:
+    """Processor time of this process, of the children it has waited for, and of those that live."""
+    import psutil
+
+    ended = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    alive = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
+    return sum(one.ru_utime + one.ru_stime for one in ended) + sum(one.user + one.system for one in alive)
+
+
 def measure(name: str, folder: Path, repeats: int) -> dict[str, float]:
-    """Seconds (best), seconds of the first run, and peak MiB of this process and its largest child."""
+    """Best seconds and processor seconds of the timed runs, peak MiB of this process and of its largest child."""
     run = tool(name)
-    started = time.perf_counter()
     held = [run(folder)]
-    first = best = time.perf_counter() - started
     volumes, size = len(held[0]), sum(array.nbytes for array, _ in held[0]) / 2**20
+    seconds, busy = [], []
     for _ in range(repeats):
         held.clear()  # so that two results never share the memory
-        started = time.perf_counter()
+        used, started = cpu_seconds(), time.perf_counter()
         held.append(run(folder))
-        best = min(best, time.perf_counter() - started)
+        seconds.append(time.perf_counter() - started)
+        busy.append(cpu_seconds() - used)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if name.startswith("medmm"):
         from medmm.dicom import pool
 
         pool.close_workers()
     child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    return {"seconds": best, "first": first, "volumes": volumes, "mib": size, "peak_mib": peak, "child_mib": child}
+    figures = {"seconds": min(seconds), "cpu": min(busy), "volumes": volumes, "mib": size}
+    return {**figures, "peak_mib": peak, "child_mib": child}
 
 
 def machine() -> str:
@@ -172,20 +182,23 @@ def machine() -> str:
 
 
 def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
+    """One row a tool: seconds and processor seconds, each with its ratio to the floor, and memory."""
     lines = [
-        "| tool | MR s | × floor | CT s | × floor | peak MiB (MR / CT) | largest child MiB |",
+        "| tool | MR s (× floor) | MR CPU s (×) | CT s (× floor) | CT CPU s (×) | peak MiB MR / CT | child MiB |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, sets in results.items():
         if not sets:
             lines.append(f"| {name} | failed | | failed | | | |")
             continue
-        mr, ct = sets["MR"], sets["CT"]
-        ratios = [sets[kind]["seconds"] / results["floor"][kind]["seconds"] for kind in ("MR", "CT")]
-        lines.append(
-            f"| {name} | {mr['seconds']:.2f} | {ratios[0]:.1f} | {ct['seconds']:.2f} | {ratios[1]:.1f} "
-            f"| {mr['peak_mib']:.0f} / {ct['peak_mib']:.0f} | {ct['child_mib']:.0f} |"
-        )
+        cells = []
+        for kind in SETS:
+            for figure in ("seconds", "cpu"):
+                value = sets[kind][figure]
+                cells.append(f"{value:.2f} ({value / results['floor'][kind][figure]:.1f})")
+        peaks = " / ".join(f"{sets[kind]['peak_mib']:.0f}" for kind in SETS)
+        child = max(sets[kind]["child_mib"] for kind in SETS)
+        lines.append(f"| {name} | {' | '.join(cells)} | {peaks} | {child:.0f} |")
     return "\n".join(lines)
 
 
@@ -199,9 +212,9 @@ def one_round(name: str, folder: Path, repeats: int, results: dict[str, dict[str
             results[name] = {}
             return
         found = json.loads(done.stdout.splitlines()[-1])
-        known = results.setdefault(name, {}).get(kind)
-        if known is None or found["seconds"] < known["seconds"]:
-            results[name][kind] = found
+        known = results.setdefault(name, {}).setdefault(kind, found)
+        for figure in ("seconds", "cpu"):
+            known[figure] = min(known[figure], found[figure])
 
 
 def main() -> None:
