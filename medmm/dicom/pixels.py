@@ -6,6 +6,8 @@ from medmm.dicom import syntaxes
 from medmm.dicom.types import Frame, Instance, PixelFormat
 from medmm.errors import InputError
 
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
 
 def stored_dtype(pixels: PixelFormat) -> np.dtype:
     """The numpy type of native pixels."""
@@ -35,7 +37,7 @@ def write_frame(stored: np.ndarray, instance: Instance, frame: Frame, out: np.nd
         frame: Which slice of it, with slope and intercept.
         out: Filled in place.
     Raises:
-        InputError: image.color.
+        InputError: image.color, image.nonfinite.
 
     MONOCHROME1 means that low values are shown bright. Where values have a physical meaning (CT numbers), they are
     kept; elsewhere they are mirrored, so that bright is bright in every volume.
@@ -57,6 +59,12 @@ def write_frame(stored: np.ndarray, instance: Instance, frame: Frame, out: np.nd
         return float(out.min()), float(out.max())
     # The range is taken from the stored values, which is several times faster than from float32.
     ends = (float(stored.min()) * frame.slope + frame.intercept, float(stored.max()) * frame.slope + frame.intercept)
+    if not all(abs(end) <= _FLOAT32_MAX for end in ends):  # NaN included
+        raise InputError(
+            "Expected finite voxels (got NaN, infinity, or values beyond float32).",
+            code="image.nonfinite",
+            remedy="Export the series again.",
+        )
     if stored.dtype.itemsize > 2 and (frame.slope != 1 or frame.intercept != 0):
         out[...] = stored.astype(np.float64) * frame.slope + frame.intercept
     else:

@@ -332,6 +332,12 @@ def test_voxels_that_are_no_number_are_refused(tmp_path: Path, value: float) -> 
     assert refusal(path).code == "image.nonfinite"
 
 
+def test_values_beyond_float32_are_refused(tmp_path: Path) -> None:
+    path = write(make_slice(modality="MR", RescaleSlope="1e300", RescaleIntercept="0"), tmp_path / "a.dcm")
+
+    assert refusal(path).code == "image.nonfinite"
+
+
 # B12
 def test_a_constant_volume_is_noted(tmp_path: Path) -> None:
     for number in range(3):
