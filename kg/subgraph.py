@@ -50,20 +50,30 @@ def case_subgraph(graph: "KnowledgeGraph", seeds: Mapping[str, float], *, size: 
 def induced(graph: "KnowledgeGraph", concepts: np.ndarray, *, seed_weights: np.ndarray, scores: np.ndarray) -> Subgraph:
     """Return the subgraph of the given concepts (V,) with every relation among them, in row order."""
     arrays = graph.arrays
-    local = np.full(graph.n_concepts, -1, dtype=np.int64)
-    local[concepts] = np.arange(len(concepts))
     starts = arrays["forward_indptr"][concepts]
     counts = arrays["forward_indptr"][concepts + 1] - starts
     offsets = np.repeat(starts - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
     rows = np.sort(offsets + np.arange(counts.sum())) if len(concepts) else np.zeros(0, dtype=np.int64)
-    rows = rows[local[arrays["object"][rows]] >= 0]
+    ordered = np.argsort(concepts)
+    targets = _places(arrays["object"][rows], concepts, ordered)
+    rows, targets = rows[targets >= 0], targets[targets >= 0]
     trust = np.array([source.trust for source in graph.sources], dtype=np.float32)
     return Subgraph(
         concepts=concepts,
-        edges=np.stack([local[arrays["subject"][rows]], local[arrays["object"][rows]]]),
+        edges=np.stack([_places(arrays["subject"][rows], concepts, ordered), targets]),
         relations=arrays["predicate"][rows].astype(np.int64),
         rows=rows.astype(np.int64),
         weights=arrays["weight"][rows] * trust[arrays["relation_source"][rows]],
         seed_weights=seed_weights.astype(np.float32),
         scores=scores.astype(np.float32),
     )
+
+
+def _places(wanted: np.ndarray, concepts: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    """Positions of `wanted` in `concepts` (-1 where absent), without an array over the whole graph."""
+    if not len(concepts):
+        return np.full(len(wanted), -1, dtype=np.int64)
+    at = np.minimum(np.searchsorted(concepts, wanted, sorter=ordered), len(concepts) - 1)
+    found = ordered[at]
+    result: np.ndarray = np.where(concepts[found] == wanted, found, -1)
+    return result

@@ -3,6 +3,7 @@
 import re
 from array import array
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -67,11 +68,12 @@ class Dictionary:
         self._scores = array("f", [entry.score for entry in entries])
         self._surfaces = [entry.surface for entry in entries]
         self._clinical = bytes([entry.is_clinical for entry in entries])
+        self.entry = lru_cache(maxsize=65_536)(self._entry)  # reports repeat their words
 
     def __len__(self) -> int:
         return len(self._concepts)
 
-    def entry(self, value: int) -> Entry:
+    def _entry(self, value: int) -> Entry:
         """Return the entry of a phrase found by the trie."""
         return Entry(
             self._concepts[value],

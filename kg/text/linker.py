@@ -173,12 +173,27 @@ def _longest(found: list[tuple[Span, Entry]]) -> list[tuple[Span, Entry]]:
     """Longest matches without overlap, earlier first among equals, in text order."""
     kept: list[tuple[Span, Entry]] = []
     taken: set[int] = set()
-    for span, entry in sorted(found, key=lambda item: (item[0].start - item[0].stop, item[0].start)):
-        positions = range(span.start, span.stop)
-        if taken.isdisjoint(positions):
-            taken.update(positions)
-            kept.append((span, entry))
-    return sorted(kept, key=lambda item: item[0])
+    for item in sorted(found, key=_by_length):
+        start, stop = item[0]
+        if stop - start == 1:
+            if start in taken:
+                continue
+            taken.add(start)
+        elif taken.isdisjoint(range(start, stop)):
+            taken.update(range(start, stop))
+        else:
+            continue
+        kept.append(item)
+    kept.sort(key=_by_place)
+    return kept
+
+
+def _by_length(item: tuple[Span, Entry]) -> tuple[int, int]:
+    return item[0].start - item[0].stop, item[0].start
+
+
+def _by_place(item: tuple[Span, Entry]) -> int:
+    return item[0].start
 
 
 _LINKERS: "WeakKeyDictionary[KnowledgeGraph, Linker]" = WeakKeyDictionary()

@@ -142,11 +142,7 @@ class Normalised:
 def normalise(text: str) -> Normalised:
     """Return folded tokens with character spans of the original text."""
     matches = list(_TOKEN.finditer(text))
-    tokens = [fold(match[0]) for match in matches]
-    if not _ROMAN_LETTER.keys().isdisjoint(tokens):
-        for at in range(1, len(tokens)):
-            if tokens[at] in _ROMAN_LETTER and tokens[at - 1] in _NUMBERED:
-                tokens[at] = _ROMAN_LETTER[tokens[at]]
+    tokens = _numbered([fold(match[0]) for match in matches])
     starts = [match.start() for match in matches]
     ends = [match.end() for match in matches]
     return Normalised(tokens, starts, ends)
@@ -159,7 +155,16 @@ def normal_name(text: str) -> str:
     >>> normal_name("Wilms' Tumours")
     'wilm tumor'
     """
-    return " ".join(normalise(text).tokens)
+    return " ".join(_numbered([fold(word) for word in _TOKEN.findall(text)]))
+
+
+def _numbered(tokens: list[str]) -> list[str]:
+    """Write "type I" as "type 1"; a lone letter elsewhere stays."""
+    if not _ROMAN_LETTER.keys().isdisjoint(tokens):
+        for at in range(1, len(tokens)):
+            if tokens[at] in _ROMAN_LETTER and tokens[at - 1] in _NUMBERED:
+                tokens[at] = _ROMAN_LETTER[tokens[at]]
+    return tokens
 
 
 @lru_cache(maxsize=200_000)
