@@ -85,7 +85,7 @@ class WhereTraining(lightning.LightningModule):
             batch["stack"], batch["regions"], batch["present"], self.settings.augmentation, self.generator
         )
         flags = present.to(stacks.dtype)[:, :, None, None].expand(-1, -1, *stacks.shape[-2:])
-        logits, _ = self.trunk.slices(torch.cat([stacks.flatten(1, 2), flags], dim=1))
+        logits = self.trunk.slices(torch.cat([stacks.flatten(1, 2), flags], dim=1))[0]
         loss: Tensor = self.loss(logits.float(), regions)
         return loss
 

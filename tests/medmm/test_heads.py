@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmm.heads import ConceptAnchor, ExclusiveHead, OrdinalHead, build_head, probabilities, task_loss
+from medmm.location import LocationHead
 
 SCORES = st.floats(-60, 60)
 
@@ -123,3 +124,20 @@ def test_the_anchor_scores_a_class_that_training_never_saw() -> None:
     logits = anchor(case, concepts)
 
     torch.testing.assert_close(anchor(case, concepts[2:]), logits[:, 2:])
+
+
+@settings(max_examples=30, deadline=None)
+@given(place=st.lists(st.floats(-1, 1, width=32), min_size=7, max_size=7))
+def test_a_folded_place_is_answered_alike_on_both_sides_for_all_places(place: list[float]) -> None:
+    torch.manual_seed(0)
+    head, position = LocationHead(4, "folded"), torch.tensor([place])
+    mirrored = position * torch.tensor([-1.0, 1, 1, 1, 1, 1, 1])
+
+    torch.testing.assert_close(head(mirrored), head(position), rtol=0, atol=0)
+
+
+def test_a_signed_place_tells_the_sides_apart() -> None:
+    torch.manual_seed(0)
+    head, right = LocationHead(2, "signed"), torch.tensor([[0.5, 0, 0, 0, 0, 0, 0]])
+
+    assert not torch.equal(head(right), head(-right))
