@@ -20,6 +20,7 @@ from pipelines.cli.doctor import doctor
 from pipelines.cli.kg import app as kg
 from pipelines.cli.merge import merge
 from pipelines.cli.models import models
+from pipelines.cli.receive import receive
 
 EXIT_REFUSED, EXIT_USAGE, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -69,6 +70,7 @@ app.command("export-nifti")(export_nifti)
 app.add_typer(models, name="models")
 app.add_typer(kg, name="kg")
 app.command()(deid)
+app.command()(receive)
 app.command()(doctor)
 
 

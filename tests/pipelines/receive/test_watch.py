@@ -1,0 +1,110 @@
+"""Watching a folder: rounds begin when it is quiet, do what is new, and end in the results of one run."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rule_model import RuleModel
+
+from medmm.synthetic import Cohort
+from pipelines.diagnose import Job, diagnose_folder
+from pipelines.events import RunSummary
+from pipelines.watch import Watch, complete_rounds, diagnose_watching
+
+MakeJob = Callable[..., Job]
+
+
+class Script:
+    """Time that jumps at each sleep, and things that happen then; over when nothing is left."""
+
+    def __init__(self, *steps: tuple[float, Callable[[], object]]) -> None:
+        self.now = 0.0
+        self.steps = list(steps)
+
+    def sleep(self, seconds: float) -> None:
+        wait, act = self.steps.pop(0)
+        self.now += wait
+        act()
+
+    def watch(self, quiet_s: float) -> Watch:
+        return Watch(quiet_s=quiet_s, clock=lambda: self.now, sleep=self.sleep, is_over=lambda: not self.steps)
+
+
+def _nothing() -> None:
+    """Time passes."""
+
+
+def test_a_round_begins_only_when_nothing_has_changed_for_the_quiet_period(tmp_path: Path) -> None:
+    script = Script(
+        (1, lambda: (tmp_path / "a").write_text("1")),
+        (6, lambda: (tmp_path / "a").write_text("12")),  # still growing: the quiet period starts again
+        (6, _nothing),
+        (6, _nothing),
+        (6, _nothing),
+        (6, _nothing),
+    )
+    begun = [(script.now, changed) for changed in complete_rounds(tmp_path, script.watch(10))]
+
+    assert begun == [(19.0, 1)]
+
+
+def test_later_files_make_another_round_that_counts_them_alone(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    script = Script(
+        (1, lambda: (tmp_path / "b").write_text("1")),
+        (1, _nothing),
+        (1, (tmp_path / "b").unlink),
+        (1, _nothing),
+        (1, _nothing),
+    )
+
+    assert list(complete_rounds(tmp_path, script.watch(0))) == [1, 1]
+
+
+def test_watching_ends_in_the_results_of_one_run(cohort: Cohort, make_job: MakeJob, tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    loads: list[int] = []
+    ended: list[RunSummary] = []
+
+    def arrive(number: int) -> Callable[[], object]:
+        name = f"PHANTOM-{number:04d}"
+        return lambda: shutil.copytree(cohort.studies / name, inbox / name)
+
+    def load() -> RuleModel:
+        loads.append(1)
+        return RuleModel()
+
+    script = Script((1, arrive(0)), (1, _nothing), (1, arrive(1)), (1, _nothing), (1, _nothing))
+    config = make_job().config.model_copy(update={"explain": "none", "formats": ("json",)})
+    watched = make_job("watched", folder=inbox, config=config)
+
+    last = diagnose_watching(watched, load, script.watch(0), after_round=ended.append)
+
+    diagnose_folder(make_job("once", folder=inbox, config=config), RuleModel)
+    assert [(one.cases, one.done_before) for one in ended] == [(1, 0), (2, 1)]
+    assert last == ended[-1]
+    assert len(loads) == 1
+    tables = [(tmp_path / name / "results.csv").read_bytes() for name in ("watched", "once")]
+    assert tables[0] == tables[1]
+    assert tables[0].count(b"\n") == 3
+
+
+def test_a_folder_without_studies_is_waited_on(make_job: MakeJob, tmp_path: Path) -> None:
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "inbox" / "notes.txt").write_text("no study")
+    script = Script((1, _nothing), (1, _nothing))
+    told: list[object] = []
+
+    last = diagnose_watching(make_job(folder=tmp_path / "inbox"), RuleModel, script.watch(0), told.append)
+
+    assert last is None
+    assert "no study" in repr(told)
+
+
+@pytest.mark.parametrize("quiet_s", [0.0, 5.0])
+def test_an_empty_folder_begins_no_round(tmp_path: Path, quiet_s: float) -> None:
+    script = Script((9, _nothing), (9, _nothing))
+
+    assert list(complete_rounds(tmp_path, script.watch(quiet_s))) == []
