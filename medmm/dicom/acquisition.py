@@ -4,10 +4,10 @@ from functools import partial
 
 from medmm.dicom import tags
 from medmm.dicom.attributes import DataSet
+from medmm.dicom.recent import Recent
 from medmm.dicom.types import AcquisitionHeader
 
-_RECENT_LIMIT = 256
-_recent: dict[tuple[object, ...], AcquisitionHeader] = {}
+_recent = Recent[AcquisitionHeader]()
 # Every attribute that `_read` takes from a classic image.
 _TAGS = (
     tags.MODALITY,
@@ -57,12 +57,7 @@ def read_acquisition(dataset: DataSet, media_class: str = "") -> AcquisitionHead
     if any(tag in dataset for tag in (tags.SHARED_GROUPS, tags.PER_FRAME_GROUPS, tags.CONTRAST_AGENT_SEQUENCE)):
         return _read(dataset, media_class)
     key = (media_class, dataset.is_big_endian, dataset.charsets, *[dataset.raw(tag) for tag in _TAGS])
-    known = _recent.get(key)
-    if known is None:
-        if len(_recent) >= _RECENT_LIMIT:
-            _recent.clear()
-        known = _recent[key] = _read(dataset, media_class)
-    return known
+    return _recent.get(key, lambda: _read(dataset, media_class))
 
 
 def _read(dataset: DataSet, media_class: str) -> AcquisitionHeader:

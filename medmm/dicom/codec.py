@@ -31,6 +31,7 @@ class Encoder:
             None if fact.instance is None else self.instance(fact.instance),
             None if report is None else [str(report.path), report.sop_uid, report.content_date, report.is_final],
             None if skipped is None else [str(skipped.path), skipped.reason, skipped.code, skipped.series_uid],
+            fact.sop_uid,
             list(fact.referenced),
         ]
 
@@ -73,7 +74,7 @@ class Decoder:
 
     def facts(self, plain: list[Any]) -> FileFacts:
         """One file's facts."""
-        identity, instance, report, skipped, referenced = plain
+        identity, instance, report, skipped, sop_uid, referenced = plain
         return FileFacts(
             identity=None if identity is None else self._shared(identity),
             instance=None if instance is None else self.instance(instance),
@@ -81,6 +82,7 @@ class Decoder:
             if report is None
             else TextReport(path=Path(report[0]), sop_uid=report[1], content_date=report[2], is_final=report[3]),
             skipped=None if skipped is None else Skipped(Path(skipped[0]), *skipped[1:]),
+            sop_uid=sop_uid,
             referenced=tuple(referenced),
         )
 

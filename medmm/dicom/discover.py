@@ -141,7 +141,7 @@ class _Found:
             elif fact.report is not None:
                 self.reports.append((key, identity, fact.report))
             elif fact.skipped is not None and fact.skipped.code and fact.skipped.code not in _HARMLESS:
-                self.defects[key].append((identity.sop_uid, fact.skipped))
+                self.defects[key].append((fact.sop_uid, fact.skipped))
         if fact.skipped is not None:
             self.skipped.append(_with_missing(path, fact))
 

@@ -11,7 +11,7 @@ from medmm.dicom.header import FileFacts, examine
 from medmm.dicom.limits import Limits
 from medmm.dicom.types import Skipped
 
-_BATCH = 64
+_FIRST_BATCH, _LAST_BATCH = 32, 256
 
 
 def examine_all(paths: Iterable[Path], workers: int | None, limits: Limits) -> Iterator[tuple[Path, FileFacts]]:
@@ -27,7 +27,8 @@ def examine_all(paths: Iterable[Path], workers: int | None, limits: Limits) -> I
     def tasks() -> Iterator[pool.Task]:
         source = iter(paths)
         for number in count():
-            batch = [os.fspath(path) for path in islice(source, _BATCH)]
+            # Small portions first, so that every worker has one soon; larger ones later, so that few wait for the next.
+            batch = [os.fspath(path) for path in islice(source, min(_FIRST_BATCH << min(number // 2, 3), _LAST_BATCH))]
             if not batch:
                 return
             sizes[number] = len(batch)

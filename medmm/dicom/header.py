@@ -10,6 +10,7 @@ from medmm.dicom.frames import read_frames
 from medmm.dicom.limits import Limits
 from medmm.dicom.parse import UNDEFINED
 from medmm.dicom.pixel_format import check_pixel_length, read_modality_lut, read_pixel_format
+from medmm.dicom.recent import Recent
 from medmm.dicom.source import BrokenHeaderError, NotDicomError, OpenedFile, read_header
 from medmm.dicom.types import AcquisitionHeader, Instance, Skipped, TextReport
 from medmm.errors import InputError
@@ -26,7 +27,6 @@ class Identity:
 
     study_uid: str
     series_uid: str
-    sop_uid: str = ""
     patient_id: str = ""
     issuer: str = ""
     patient_name: str = ""
@@ -37,6 +37,21 @@ class Identity:
     study_description: str = ""
 
 
+_recent = Recent[Identity]()
+_IDENTITY_TAGS = (  # every attribute that `_identity` takes
+    tags.STUDY_UID,
+    tags.SERIES_UID,
+    tags.PATIENT_ID,
+    tags.ISSUER_OF_PATIENT_ID,
+    tags.PATIENT_NAME,
+    tags.PATIENT_BIRTH_DATE,
+    tags.PATIENT_SEX,
+    tags.PATIENT_AGE,
+    tags.STUDY_DATE,
+    tags.STUDY_DESCRIPTION,
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileFacts:
     """What one file is. Exactly one of `instance`, `report` and `skipped` is set; `identity` may be unknown."""
@@ -45,28 +60,31 @@ class FileFacts:
     instance: Instance | None = None
     report: TextReport | None = None
     skipped: Skipped | None = None
+    sop_uid: str = ""  # of a skipped file: tells whether there is an intact copy
     referenced: tuple[str, ...] = ()  # file names that a DICOMDIR lists
 
 
 def examine(path: Path, limits: Limits) -> FileFacts:
     """Return what a file is; failures of this one file are returned as `skipped`, never raised."""
     identity: Identity | None = None
+    sop_uid = ""
     try:
         opened = read_header(path, limits)
         if opened.media_class == syntaxes.MEDIA_DIRECTORY or tags.DIRECTORY_RECORD_SEQUENCE in opened.dataset:
             return FileFacts(
                 skipped=Skipped(path, "DICOMDIR (media directory)"), referenced=_referenced(opened.dataset)
             )
-        identity = _read_identity(opened.dataset)
+        identity, sop_uid = _read_identity(opened.dataset), opened.dataset.text(tags.SOP_INSTANCE_UID)
         return _examine_object(path, opened, identity, limits)
     except NotDicomError as error:
         return FileFacts(skipped=Skipped(path, str(error)))
     except BrokenHeaderError as error:
         identity = _read_identity(error.dataset)
-        return FileFacts(identity=identity, skipped=Skipped(path, str(error), error.code, identity.series_uid))
+        skipped = Skipped(path, str(error), error.code, identity.series_uid)
+        return FileFacts(identity=identity, skipped=skipped, sop_uid=error.dataset.text(tags.SOP_INSTANCE_UID))
     except InputError as error:
         uid = identity.series_uid if identity else ""
-        return FileFacts(identity=identity, skipped=Skipped(path, str(error), error.code, uid))
+        return FileFacts(identity=identity, skipped=Skipped(path, str(error), error.code, uid), sop_uid=sop_uid)
 
 
 def _examine_object(path: Path, opened: OpenedFile, identity: Identity, limits: Limits) -> FileFacts:
@@ -168,10 +186,15 @@ def _image_notes(header: AcquisitionHeader, transfer_syntax: str) -> list[Note]:
 
 
 def _read_identity(dataset: DataSet) -> Identity:
+    """Whose data a file is; the patient and the study are the same in most files of a run."""
+    key = (dataset.charsets, *[dataset.raw(tag) for tag in _IDENTITY_TAGS])
+    return _recent.get(key, lambda: _identity(dataset))
+
+
+def _identity(dataset: DataSet) -> Identity:
     return Identity(
         study_uid=dataset.text(tags.STUDY_UID),
         series_uid=dataset.text(tags.SERIES_UID),
-        sop_uid=dataset.text(tags.SOP_INSTANCE_UID),
         patient_id=dataset.label(tags.PATIENT_ID),
         issuer=dataset.label(tags.ISSUER_OF_PATIENT_ID),
         patient_name=dataset.label(tags.PATIENT_NAME),

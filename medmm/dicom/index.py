@@ -21,7 +21,7 @@ from medmm.dicom.examine import examine_all
 from medmm.dicom.header import FileFacts
 from medmm.dicom.limits import Limits
 
-FORMAT = 1
+FORMAT = 2
 _BLOCK = 256
 _SETTLED_S = 0.05  # a file changed twice within the clock's tick would look unchanged
 

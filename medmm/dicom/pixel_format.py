@@ -3,11 +3,25 @@
 from medmm.dicom import syntaxes, tags
 from medmm.dicom.attributes import DataSet, bad_value
 from medmm.dicom.limits import Limits
+from medmm.dicom.recent import Recent
 from medmm.dicom.source import OpenedFile
 from medmm.dicom.types import PixelFormat
 from medmm.errors import InputError
 from medmm.types import Note
 
+_recent = Recent[PixelFormat]()
+_TAGS = (  # every attribute that `_read` takes
+    tags.ROWS,
+    tags.COLUMNS,
+    tags.NUMBER_OF_FRAMES,
+    tags.SAMPLES_PER_PIXEL,
+    tags.PHOTOMETRIC,
+    tags.BITS_ALLOCATED,
+    tags.BITS_STORED,
+    tags.HIGH_BIT,
+    tags.PIXEL_REPRESENTATION,
+    tags.PLANAR_CONFIGURATION,
+)
 _WORDS = {tags.PIXEL_DATA: "pixel", tags.FLOAT_PIXEL_DATA: "float", tags.DOUBLE_PIXEL_DATA: "double"}
 _COLOR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420", "YBR_PARTIAL_422"})
 _GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
@@ -19,6 +33,13 @@ def read_pixel_format(opened: OpenedFile, limits: Limits) -> PixelFormat:
     Raises:
         InputError: dicom.missing_tag, dicom.bad_value, image.color, limit.pixels, decode.unsupported.
     """
+    encoding = (opened.transfer_syntax, opened.is_explicit, opened.is_big_endian, opened.walk.pixels_tag, limits)
+    elements = opened.dataset.elements
+    words = [(elements[tag].vr, opened.dataset.raw(tag)) if tag in elements else None for tag in _TAGS]
+    return _recent.get((encoding, *words), lambda: _read(opened, limits))
+
+
+def _read(opened: OpenedFile, limits: Limits) -> PixelFormat:
     dataset = opened.dataset
     word = _WORDS.get(opened.walk.pixels_tag, "pixel")
     rows, columns = dataset.whole(tags.ROWS), dataset.whole(tags.COLUMNS)
