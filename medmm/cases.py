@@ -216,13 +216,16 @@ def _plan(study: "Study", context: _Context) -> CasePlan:
         )
         row = context.table.find(study_uid=study.study_uid, patient_id=study.patient_id) if context.table else None
         record = _record(study, {} if row is None else row.cells, context)
-        choice = choose_series(study, _recognised_roles(study) if context.roles is None else context.roles)
+        roles = _recognised_roles(study) if context.roles is None else context.roles
+        choice = choose_series(study, roles)
     except InputError as error:
         files = _named(harmful, context)
         return CasePlan(case_id=case_id, study=study, problem=error, notes=study.notes, broken_files=files)
-    notes = (
+    notes = [
         Note(group.code, f"{len(group.paths)} files of the study were left out: {group.reason}") for group in broken
-    )
+    ]
+    if not roles:
+        notes.append(Note("series.none", f"None of the study's {len(study.series)} series is of a kind that is known."))
     return CasePlan(
         case_id=case_id,
         study=study,

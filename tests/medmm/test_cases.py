@@ -215,6 +215,21 @@ def test_a_table_that_contradicts_dicom_is_used_with_a_note(study: Path, tmp_pat
     assert {note.code for note in record.notes} == {"identity.conflict"}
 
 
+def test_a_study_of_unknown_series_says_so(study: Path) -> None:
+    def disguise(dataset: pydicom.Dataset) -> None:
+        dataset.SeriesDescription = "X"
+        for name in ("EchoTime", "RepetitionTime", "InversionTime"):
+            if name in dataset:
+                delattr(dataset, name)
+
+    _edit(study, disguise)
+
+    plan = _only(study)
+
+    assert plan.series == {}
+    assert "series.none" in {note.code for note in plan.notes}
+
+
 def test_only_wanted_fields_are_kept(study: Path, tmp_path: Path) -> None:
     table = tmp_path / "records.csv"
     table.write_text("patient_id,age_years,marker,postcode\nPHANTOM-0000,64,0.5,12345\n")
