@@ -153,7 +153,7 @@ class CaseReader:
             )
             return None, None
         encoded = self.text_encoder.encode(report.text)
-        return encoded, self.text_encoder.states(self.text_encoder.embed(encoded), encoded)
+        return encoded, self.text_encoder.sentences(self.text_encoder.states(encoded), encoded)
 
     def _record(self, record: Record | None, notes: list[Note]) -> tuple[float, ...] | None:
         if record is None or not self.config.record:

@@ -40,14 +40,14 @@ from pipelines.training.augment import Augmentation
 from pipelines.training.what import WhatSettings, calibrate, fit_locations, predict_logits, train_what
 from pipelines.training.where import WhereExample, WhereSettings, train_where
 
-N_TRAINING, N_UNSEEN = 36, 24
+N_TRAINING, N_UNSEEN = 60, 24
 WHERE = WhereSettings(
     widths=(8, 12, 16, 24, 32, 8),
-    epochs=5,
-    slices_per_case=8,
+    epochs=10,
+    slices_per_case=5,
     augmentation=Augmentation(drop_sequence=(0.1, 0.1, 0.15)),
 )
-WHAT = WhatSettings(epochs=40, learning_rate=3e-3)
+WHAT = WhatSettings(epochs=80, learning_rate=3e-3)
 PREPROCESSING = Preprocessing(roles=("t1", "flair", "t1ce"), reference_order=("flair", "t1ce", "t1"), size_pixels=96)
 DIAGNOSIS = TaskSpec(
     name="diagnosis",
@@ -168,6 +168,7 @@ def _config(graph: kg.KnowledgeGraph, text_encoder: TextEncoder) -> ModelConfig:
         volume=VolumeSpec(
             preprocessing=PREPROCESSING,
             widths=WHERE.widths,
+            tokens=("descriptor", "features"),
             regions=(RegionSpec(name="lesion", title="Lesion"),),
             is_required=False,
         ),
@@ -176,7 +177,7 @@ def _config(graph: kg.KnowledgeGraph, text_encoder: TextEncoder) -> ModelConfig:
             NumericField(name="age_years", mean=52.0, deviation=15.0, minimum=0, maximum=120),
             CategoricalField(name="sex", categories=("f", "m")),
         ),
-        graph=GraphSpec(size=150, hash=graph.hash),
+        graph=GraphSpec(size=80, hash=graph.hash),
     )
 
 

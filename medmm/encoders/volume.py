@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medmm.encoders.slice_unet import TrunkOutput
+from medmm.encoders.standard import Standardise
 from medmm.encoders.tokens import Tokens
 
 VolumeTokenKind = Literal["descriptor", "features", "slices"]
 N_POSITION = 7  # centroid x y z, spread x y z, log of the marked share
 FAINT_PROBABILITY = 0.3  # below it a cell does not count for where the region lies
-_UNIFORM = 1e-3  # keeps the weights defined where nothing is marked: the whole slice then counts alike
+UNIFORM_WEIGHT = 1e-3  # keeps the weights defined where nothing is marked: the whole slice then counts alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,15 @@ def summary_widths(n_features: int, n_sequences: int) -> tuple[int, int]:
 def summarise(seen: TrunkOutput, volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]) -> VolumeSummary:
     """Pool features and intensities under the regions that the trunk marks, and over each slice."""
     probability = seen.region_logits.sigmoid().amax(dim=1, keepdim=True)  # (B, 1, D, H, W)
-    quarter = functional.avg_pool3d(probability, (1, 4, 4))
-    weights = quarter + _UNIFORM / quarter[0].numel()
+    quarter = functional.avg_pool3d(marked_mass(probability), (1, 4, 4))
+    weights = quarter + UNIFORM_WEIGHT / quarter[0].numel()
     weights = weights / weights.sum(dim=(2, 3, 4), keepdim=True)  # (B, 1, D, h, w)
     features = (seen.features * weights).sum(dim=(2, 3, 4))
     images = functional.avg_pool3d(volume, (1, 4, 4))
     intensity = (images * weights).sum(dim=(2, 3, 4))
-    contrast = ((images - intensity[..., None, None, None]).square() * weights).sum(dim=(2, 3, 4)).clamp_min(0).sqrt()
+    contrast = (
+        ((images - intensity[..., None, None, None]).square() * weights).sum(dim=(2, 3, 4)).clamp_min(1e-6).sqrt()
+    )
     position = lesion_position(probability, volume, present)
     by_slice = weights.sum(dim=(1, 3, 4))  # (B, D)
     depth = volume.shape[2]
@@ -71,6 +74,14 @@ def summarise(seen: TrunkOutput, volume: Float[Tensor, "B C D H W"], present: Bo
     )
 
 
+def marked_mass(probability: Float[Tensor, "*B D H W"]) -> Float[Tensor, "*B D H W"]:
+    """Return the probability of a region where it is not faint, else 0.
+
+    A faint probability over the whole head adds up to more than the lesion itself.
+    """
+    return torch.where(probability > FAINT_PROBABILITY, probability, torch.zeros_like(probability))
+
+
 def lesion_position(
     probability: Float[Tensor, "B 1 D H W"], volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]
 ) -> Float[Tensor, "B 7"]:
@@ -81,8 +92,7 @@ def lesion_position(
     """
     n_present = present.sum(dim=1).clamp_min(1)[:, None, None, None]
     head = ((volume.sum(dim=1) / n_present) > -0.8).to(volume.dtype)  # (B, D, H, W)
-    mass = probability[:, 0]
-    mass = torch.where(mass > FAINT_PROBABILITY, mass, torch.zeros_like(mass))
+    mass = marked_mass(probability)[:, 0]
     centroid, spread = [], []
     for axis in (3, 2, 1):  # W is x, H is y, D is z
         others = tuple(a for a in (1, 2, 3) if a != axis)
@@ -108,42 +118,37 @@ def _box_coordinate(profile: Float[Tensor, "B n"]) -> Float[Tensor, "B n"]:
 class VolumeTokens(nn.Module):
     """Learned projection of a summary to tokens, of the kinds asked for, in this order.
 
-    `descriptor`: position, size, intensity and contrast of the lesion, standardised by the training cases; all that a
-    few dozen cases can support. `features`: what the trunk computed under the lesion. `slices`: one token a slice.
+    `descriptor`: position, size, intensity and contrast of the lesion; all that a few dozen cases can support.
+    `features`: what the trunk computed under the lesion. `slices`: one token a slice. Each standardised by the training
+    cases.
     """
-
-    mean: Tensor
-    deviation: Tensor
 
     def __init__(self, n_features: int, n_sequences: int, width: int, kinds: Sequence[VolumeTokenKind]) -> None:
         super().__init__()
         lesion_width, slice_width = summary_widths(n_features, n_sequences)
         self.n_features = n_features
         self.kinds = tuple(kinds)
-        n_descriptor = lesion_width - n_features
-        self.register_buffer("mean", torch.zeros(n_descriptor))
-        self.register_buffer("deviation", torch.ones(n_descriptor))
+        self.standard_lesion = Standardise(lesion_width)
+        self.standard_slices = Standardise(slice_width)
         parts: dict[str, nn.Module] = {
-            "descriptor": nn.Linear(n_descriptor, width),
-            "features": nn.Sequential(nn.LayerNorm(n_features), nn.Dropout(0.3), nn.Linear(n_features, width)),
-            "slices": nn.Sequential(nn.LayerNorm(slice_width), nn.Dropout(0.3), nn.Linear(slice_width, width)),
+            "descriptor": nn.Linear(lesion_width - n_features, width),
+            "features": nn.Sequential(nn.Dropout(0.3), nn.Linear(n_features, width)),
+            "slices": nn.Sequential(nn.Dropout(0.3), nn.Linear(slice_width, width)),
         }
         self.parts = nn.ModuleDict({kind: parts[kind] for kind in self.kinds})
 
-    def fit(self, lesions: Float[Tensor, "N P"]) -> None:
-        """Set mean and deviation of the descriptor from the training cases."""
-        descriptors = lesions[:, self.n_features :]
-        self.mean.copy_(descriptors.mean(dim=0))
-        self.deviation.copy_(descriptors.std(dim=0).clamp_min(1e-3))
+    def fit(self, summaries: Sequence[VolumeSummary]) -> None:
+        """Set means and deviations from the training cases' summaries."""
+        self.standard_lesion.fit(torch.cat([summary.lesion for summary in summaries]))
+        self.standard_slices.fit(torch.cat([summary.slices[summary.slice_mask] for summary in summaries]))
 
     def forward(self, summary: VolumeSummary) -> Tokens:
-        features, descriptor = summary.lesion[:, : self.n_features], summary.lesion[:, self.n_features :]
-        standard = ((descriptor - self.mean) / self.deviation).clamp(-4, 4)
+        lesion = self.standard_lesion(summary.lesion)
         one = torch.ones_like(summary.slice_mask[:, :1])
         sources = {
-            "descriptor": (standard[:, None], one),
-            "features": (features[:, None], one),
-            "slices": (summary.slices, summary.slice_mask),
+            "descriptor": (lesion[:, None, self.n_features :], one),
+            "features": (lesion[:, None, : self.n_features], one),
+            "slices": (self.standard_slices(summary.slices), summary.slice_mask),
         }
         values = [self.parts[kind](sources[kind][0]) for kind in self.kinds]
         return Tokens(torch.cat(values, dim=1), torch.cat([sources[kind][1] for kind in self.kinds], dim=1))

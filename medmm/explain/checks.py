@@ -92,7 +92,7 @@ def _check_words(
             text = text[: word.start] + encoder.tokenizer.mask_token + text[word.end :]
         encoded = encoder.encode(text)
         with torch.no_grad():
-            states = encoder.states(encoder.embed(encoded), encoded)
+            states = encoder.sentences(encoder.states(encoded), encoded)
         return _chance(diagnoser, replace(view.features, text=states), task, task.index(explained.target))
 
     ranked = sorted(explained.words, key=lambda item: (-item.value, item.start))

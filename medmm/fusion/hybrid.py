@@ -25,6 +25,8 @@ class Fused:
 class HybridFusion(nn.Module):
     """Attention pooling per modality, cross-attention to all tokens, and a gate over modalities.
 
+    There is no layer normalisation on the way (see `medmm.encoders.standard`).
+
     Source: gates after Arevalo et al., "Gated multimodal units", 2017; cross-attention after Vaswani et al., 2017.
     """
 
@@ -33,8 +35,6 @@ class HybridFusion(nn.Module):
         self.kind = nn.Parameter(torch.randn(n_modalities, width) * 0.1)
         self.query = nn.Parameter(torch.randn(n_modalities, width) / width**0.5)
         self.cross = nn.MultiheadAttention(width, n_heads, dropout=dropout, batch_first=True)
-        self.norm_own = nn.LayerNorm(width)
-        self.norm_all = nn.LayerNorm(width)
         self.gate = nn.Linear(width, 1)
         self.absent = nn.Parameter(torch.randn(n_modalities, width) * 0.1)
         self.nothing = nn.Parameter(torch.zeros(width))
@@ -43,7 +43,7 @@ class HybridFusion(nn.Module):
     def forward(self, tokens: list[Tokens], present: Bool[Tensor, "B M"]) -> Fused:
         tokens = [_real(part, present[:, index]) for index, part in enumerate(tokens)]
         own = torch.stack([self._pool(index, part) for index, part in enumerate(tokens)], dim=1)  # (B, M, F)
-        own = self.norm_own(own) * present[..., None]
+        own = own * present[..., None]
         met = self._meet(own, tokens, present)
         logits = self.gate(met).squeeze(-1).masked_fill(~present, float("-inf"))
         anything = present.any(dim=1, keepdim=True)
@@ -70,7 +70,7 @@ class HybridFusion(nn.Module):
         keys = keys.masked_fill(~real[..., None], 0.0)
         # A present modality always has a token, so at least one key is real in every row.
         attended, _ = self.cross(own, keys, keys, key_padding_mask=~real, need_weights=False)
-        return self.norm_all(own + attended) * present[..., None]
+        return (own + attended) * present[..., None]
 
 
 def _real(part: Tokens, is_present: Bool[Tensor, " B"]) -> Tokens:

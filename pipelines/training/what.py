@@ -205,10 +205,14 @@ def _fit_location(model: MultimodalModel, task: TaskSpec, features: Sequence[Cas
 
 
 def _fit_statistics(model: MultimodalModel, features: Sequence[CaseFeatures]) -> None:
-    vectors = [item.summary.lesion for item in features if item.summary is not None and bool(item.summary.found[0])]
-    if len(vectors) > 1:
-        model.ood.fit(torch.cat(vectors))
-        model.volume_tokens.fit(torch.cat(vectors))
+    """Set what standardises the inputs, and the distance at which a case is unlike the training cases."""
+    summaries = [item.summary for item in features if item.summary is not None and bool(item.summary.found[0])]
+    if len(summaries) > 1:
+        model.ood.fit(torch.cat([summary.lesion for summary in summaries]))
+        model.volume_tokens.fit(summaries)
+    texts = [item.text for item in features if item.text is not None]
+    if texts:
+        model.text_tokens.standard.fit(torch.cat(texts))
 
 
 def _balanced_weights(task: TaskSpec, target: np.ndarray) -> Tensor:
