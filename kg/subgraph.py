@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from kg.graph import KnowledgeGraph
 
 
+# Above this many concepts a table over the graph is faster than binary search.
+TABLE_SIZE = 1000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subgraph:
     """Concepts and the relations among them, in a fixed order: best score first.
@@ -70,9 +74,14 @@ def induced(graph: "KnowledgeGraph", concepts: np.ndarray, *, seed_weights: np.n
 
 
 def _places(wanted: np.ndarray, concepts: np.ndarray, ordered: np.ndarray) -> np.ndarray:
-    """Positions of `wanted` in `concepts` (-1 where absent), without an array over the whole graph."""
+    """Positions of `wanted` in `concepts`, -1 where absent. Small sets are searched, large ones put into a table."""
     if not len(concepts):
         return np.full(len(wanted), -1, dtype=np.int64)
+    if len(concepts) > TABLE_SIZE:
+        table = np.full(max(int(concepts.max()), int(wanted.max(initial=0))) + 1, -1, dtype=np.int64)
+        table[concepts] = np.arange(len(concepts))
+        looked_up: np.ndarray = table[wanted]
+        return looked_up
     at = np.minimum(np.searchsorted(concepts, wanted, sorter=ordered), len(concepts) - 1)
     found = ordered[at]
     result: np.ndarray = np.where(concepts[found] == wanted, found, -1)

@@ -17,34 +17,35 @@ Found = tuple[int, int, int]
 class TokenTrie:
     """Phrases (token sequences) with an int each."""
 
-    __slots__ = ("_edges", "_nodes", "_roots", "_tokens", "_values")
+    __slots__ = ("_edges", "_roots", "_tokens", "_values")
 
     def __init__(self) -> None:
         self._roots: dict[str, int] = {}  # first token -> node: most words of a text end the search here
         self._tokens: dict[str, int] = {}  # later tokens -> token id
         self._edges: dict[int, int] = {}
-        self._values: dict[int, int] = {}
-        self._nodes = 0
+        self._values = [-1]  # by node; -1 where no phrase ends
 
     def __len__(self) -> int:
-        return len(self._values)
+        return sum(value >= 0 for value in self._values)
 
     def add(self, tokens: Sequence[str], value: int) -> None:
-        """Add a phrase; a phrase added twice keeps the last value."""
+        """Add a phrase with a value >= 0; a phrase added twice keeps the last value."""
         if not tokens:
             return
         node = self._roots.get(tokens[0])
         if node is None:
-            self._nodes += 1
-            self._roots[tokens[0]] = node = self._nodes
+            self._roots[tokens[0]] = node = self._new_node()
         for token in tokens[1:]:
             key = node << TOKEN_BITS | self._tokens.setdefault(token, len(self._tokens))
             following = self._edges.get(key)
             if following is None:
-                self._nodes += 1
-                self._edges[key] = following = self._nodes
+                self._edges[key] = following = self._new_node()
             node = following
         self._values[node] = value
+
+    def _new_node(self) -> int:
+        self._values.append(-1)
+        return len(self._values) - 1
 
     def get(self, tokens: Sequence[str]) -> int | None:
         """Return the value of exactly this phrase, or None."""
@@ -54,7 +55,7 @@ class TokenTrie:
             if node is None or number is None:
                 return None
             node = self._edges.get(node << TOKEN_BITS | number)
-        return None if node is None else self._values.get(node)
+        return None if node is None or self._values[node] < 0 else self._values[node]
 
     def find(self, tokens: Sequence[str]) -> list[Found]:
         """Return every phrase that stands in a token sequence, nested ones too, by start, then length."""
@@ -64,8 +65,8 @@ class TokenTrie:
         for start, root in enumerate(map(roots.get, tokens)):
             node, stop = root, start + 1
             while node is not None:
-                value = values.get(node)
-                if value is not None:
+                value = values[node]
+                if value >= 0:
                     found.append((start, stop, value))
                 if stop == count:
                     break

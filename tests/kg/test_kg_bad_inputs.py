@@ -135,11 +135,11 @@ def test_hub_with_ten_thousand_neighbours_does_not_explode_path_search() -> None
     relations += [RelationRecord(leaves[n].id, SUBCLASS_OF, leaves[n + 1].id) for n in range(9_999)]
     graph = build_from_tables([tables([hub, *leaves], relations)])
 
-    start = time.perf_counter()
+    start = time.process_time()
     found = kg.paths(graph, ["D:00000"], "D:09999", max_hops=6, limit=5)
     again = kg.paths(graph, ["D:00000"], "D:09999", max_hops=6, limit=5)
 
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
     assert found == again
     assert len(found[0].hops) == 2
 
@@ -157,9 +157,9 @@ def test_linking_time_grows_with_the_text_not_with_its_square(default_graph: kg.
     text = "Ring-enhancing lesion in the left frontal lobe without hemorrhage. "
 
     def seconds(count: int) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         linker.link(text * count)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     seconds(50)
     assert seconds(4000) < 40 * max(seconds(400), 0.01)

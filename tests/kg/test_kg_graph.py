@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +15,14 @@ from kg.schema import SourceTables
 
 
 def test_import_is_fast_and_loads_no_heavy_library() -> None:
-    code = "import sys, kg; print(sorted({'torch', 'pandas', 'scipy', 'networkx', 'numpy'} & set(sys.modules)))"
+    code = (
+        "import sys, time; start = time.process_time(); import kg; spent = time.process_time() - start;"
+        "print(sorted({'torch', 'pandas', 'scipy', 'networkx', 'numpy'} & set(sys.modules)), spent < 1)"
+    )
 
-    start = time.perf_counter()
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert out.stdout.strip() == "[]"
-    assert time.perf_counter() - start < 5
+    assert out.stdout.strip() == "[] True"
 
 
 def test_public_names_are_sorted_and_all_resolve() -> None:

@@ -4,7 +4,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kg
@@ -34,6 +34,7 @@ def test_spellings_of_one_name_have_one_normal_form(left: str, right: str) -> No
     assert normal_name(left) == normal_name(right)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_tokens_lie_in_the_text_in_order(text: str) -> None:
     tokens = normalise(text)
@@ -44,6 +45,7 @@ def test_tokens_lie_in_the_text_in_order(text: str) -> None:
     assert all(first[1] <= second[0] for first, second in pairwise(spans))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=4), max_size=8),
     st.lists(st.sampled_from("abcd"), max_size=20),

@@ -76,7 +76,12 @@ def ranking(
         cells = [" ".join(f"{x:.3f}" for x in measures(one[mask]).values()) for mask in task.subsets.values()]
         table.add_row(name, *cells)
     console.print("R@1 R@10 R@50 MRR", table)
-    pairs = [("with graph", "without graph"), ("with graph", "sentences + embedding"), ("walk", "walk, shuffled graph")]
+    pairs = [
+        ("with graph", "without graph"),
+        ("with graph", "embedding"),
+        ("with graph", "sentences + embedding"),
+        ("walk", "walk, shuffled graph"),
+    ]
     differences = Table("difference", "subset", *(f"R@{depth}" for depth in DEPTHS))
     for first, second in pairs:
         for subset, mask in task.subsets.items():
