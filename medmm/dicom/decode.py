@@ -10,6 +10,7 @@ import numpy as np
 
 from medmm.dicom import syntaxes
 from medmm.dicom.encapsulated import Fragments
+from medmm.dicom.pixels import native_frame
 from medmm.dicom.types import Instance, PixelFormat
 from medmm.errors import InputError
 
@@ -137,6 +138,7 @@ def _check_size(rows: int, columns: int, pixels: PixelFormat) -> None:
 _JPEG = "1.2.840.10008.1.2.4."
 _DECODERS: dict[str, Callable[[bytes, PixelFormat], np.ndarray]] = {
     syntaxes.RLE: _rle,
+    syntaxes.ENCAPSULATED_UNCOMPRESSED: native_frame,
     **dict.fromkeys((_JPEG + part for part in ("50", "51", "57", "70")), _jpeg),
     _JPEG + "80": _jpeg_ls,
     _JPEG + "81": _jpeg_ls,

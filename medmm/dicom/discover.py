@@ -105,10 +105,6 @@ def assemble(facts: Iterable[tuple[Path, FileFacts]]) -> Discovery:
     )
 
 
-def _by_path(skipped: list[Skipped]) -> tuple[Skipped, ...]:
-    return tuple(sorted(skipped, key=lambda one: os.fspath(one.path)))
-
-
 class SeriesKey(NamedTuple):
     """Whose series a file belongs to: two patients never share one, whatever their UIDs say."""
 

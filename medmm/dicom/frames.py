@@ -88,9 +88,7 @@ def _classic_keys(dataset: DataSet, header: AcquisitionHeader) -> tuple[tuple[st
     """What may tell two slices at one place apart, most specific first (see `split.py`)."""
     b_value = header.b_value
     if b_value is None:
-        b_value = dataset.lenient_number(
-            tags.B_VALUE_SIEMENS if "SIEMENS" in header.manufacturer.upper() else tags.B_VALUE_PHILIPS
-        )
+        b_value = _private_b_value(dataset, header.manufacturer.upper())
     found: list[tuple[str, str]] = []
     image_type = "/".join(value for value in header.image_type[2:] if value)
     if image_type:
@@ -112,6 +110,16 @@ def _classic_keys(dataset: DataSet, header: AcquisitionHeader) -> tuple[tuple[st
         if text:
             found.append((name, text))
     return tuple(found)
+
+
+def _private_b_value(dataset: DataSet, manufacturer: str) -> float | None:
+    """The b-value where older software of the three large vendors keeps it."""
+    if "SIEMENS" in manufacturer:
+        return dataset.lenient_number(tags.B_VALUE_SIEMENS)
+    if manufacturer.startswith("GE"):
+        value = dataset.lenient_number(tags.B_VALUE_GE)
+        return None if value is None else value % 100_000  # newer GE software adds a billion
+    return dataset.lenient_number(tags.B_VALUE_PHILIPS)
 
 
 def _mosaic(dataset: DataSet, header: AcquisitionHeader, pixels: PixelFormat, whole: Frame) -> tuple[Frame, ...]:

@@ -79,14 +79,6 @@ def _read(opened: OpenedFile, limits: Limits) -> PixelFormat:
     )
 
 
-def frame_bytes(pixels: PixelFormat) -> int:
-    """Bytes of one uncompressed frame."""
-    bits = pixels.rows * pixels.columns * pixels.samples * pixels.bits_allocated
-    if pixels.photometric in ("YBR_FULL_422", "YBR_PARTIAL_422"):
-        bits = bits * 2 // 3
-    return (bits + 7) // 8
-
-
 def check_pixel_length(opened: OpenedFile, pixels: PixelFormat, length: int) -> list[Note]:
     """Compare the bytes that native pixels need with those present; returns a note for surplus ones.
 

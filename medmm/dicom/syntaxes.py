@@ -24,6 +24,7 @@ class Codec:
 _JPEG = "1.2.840.10008.1.2.4."
 CODECS: dict[str, Codec] = {
     RLE: Codec("RLE Lossless", "pylibjpeg-rle"),
+    ENCAPSULATED_UNCOMPRESSED: Codec("Encapsulated uncompressed", "numpy"),
     _JPEG + "50": Codec("JPEG Baseline (Process 1)", "imagecodecs", True),
     _JPEG + "51": Codec("JPEG Extended (Process 2 and 4)", "imagecodecs", True),
     _JPEG + "57": Codec("JPEG Lossless (Process 14)", "imagecodecs"),
