@@ -46,7 +46,7 @@ class DiagnosisLine:
     """One diagnosis: `report[start:end]` is its name, without number, grade and attributes.
 
     `is_negated`: the line says that nothing was found ("No evidence of tumor"). `grade` is `1`-`4`, `low`,
-    `intermediate` or `high`, empty where none is stated. `percentages` and `sizes_mm` go by name ("tumor volume", "size").
+    `intermediate` or `high`, empty where none is stated. `percentages` go by name ("tumor volume").
     """
 
     text: str
@@ -149,7 +149,7 @@ def parse_synoptic(report: str | Report) -> SynopticReport:
 def link_synoptic(report: SynopticReport, linker: Linker) -> list[Mention]:
     """Return one mention for each diagnosis line that the graph knows, in order; offsets are those of the report.
 
-    A negated line ("No evidence of tumor") gives the absence of what it names; a doubted one ("favor ...") is uncertain.
+    A negated line ("No evidence of tumor") gives the absence of what it names; a doubted one is uncertain.
     Grade, score and features stay attributes of the line and are no mentions. Lines that no source knows give none.
     """
     mentions = []
