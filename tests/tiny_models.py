@@ -1,5 +1,6 @@
 """Tiny models, graphs and phantoms for tests: every part is real, every width is small."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,8 +142,10 @@ class Phantom:
     is_left: bool
 
 
-def build_phantom(seed: int = 0, shape: tuple[int, int, int] = (32, 32, 6), *, is_left: bool | None = None) -> Phantom:
-    """Return a head of noise around 100 in air, with a ball on one side that is bright on FLAIR."""
+def build_phantom(
+    seed: int = 0, shape: tuple[int, int, int] = (32, 32, 6), *, is_left: bool | None = None, contrast: float = 120.0
+) -> Phantom:
+    """Return a head of noise around 100 in air, with a ball on one side that differs on FLAIR by `contrast`."""
     rng = np.random.default_rng(seed)
     is_left = bool(rng.integers(2)) if is_left is None else is_left
     i, j, k = np.meshgrid(*(np.arange(size) for size in shape), indexing="ij")
@@ -154,7 +157,9 @@ def build_phantom(seed: int = 0, shape: tuple[int, int, int] = (32, 32, 6), *, i
     affine = np.diag([4.0, 4.0, 5.0, 1.0])
     volumes = {
         role: Volume(
-            voxels=np.where(head, noise[role] + (120 if role == "flair" else 0) * mask, 0)[None].astype(np.float32),
+            voxels=np.where(head, noise[role] + (contrast if role == "flair" else 0) * mask, 0)[None].astype(
+                np.float32
+            ),
             affine_ras=affine,
             modality="MR",
         )
@@ -221,24 +226,23 @@ def mark(model: MultimodalModel, bias: float) -> None:
         model.trunk.unet.final_conv.weight.mul_(0.01)
 
 
-def build_examples(seeds: range) -> list[WhereExample]:
+def build_examples(phantoms: Sequence[Phantom]) -> list[WhereExample]:
     """Return phantoms as the first step of training sees them."""
     examples = []
-    for seed in seeds:
-        phantom = build_phantom(seed)
+    for index, phantom in enumerate(phantoms):
         prepared = prepare_volume(phantom.volumes, PREPROCESSING)
         assert prepared is not None
         region = region_to_model_grid(phantom.mask, prepared.grid)
         examples.append(
-            WhereExample(case=str(seed), array=prepared.array, present=prepared.present, regions=region[None])
+            WhereExample(case=str(index), array=prepared.array, present=prepared.present, regions=region[None])
         )
     return examples
 
 
-def train_tiny_trunk(n_cases: int = 6, epochs: int = 6) -> SliceUNet:
-    """Return a trunk that has seen a few phantoms for a few seconds."""
+def train_tiny_trunk(phantoms: Sequence[Phantom], epochs: int = 6) -> SliceUNet:
+    """Return a trunk that has looked at a few phantoms for a few seconds."""
     settings = WhereSettings(
         widths=WIDTHS, epochs=epochs, slices_per_case=12, batch_size=8, learning_rate=1e-2, seed=0,
         augmentation=Augmentation(noise=0.05),
     )  # fmt: skip
-    return train_where(build_examples(range(n_cases)), settings, precision="32-true")
+    return train_where(build_examples(phantoms), settings, precision="32-true")

@@ -1,6 +1,7 @@
 """Encoders: each turns one modality into tokens, and keeps what explanations need."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,11 @@ def test_a_number_is_standardised_by_the_training_cases() -> None:
     assert encode_record(Record(values={"age_years": 65}), (tiny.AGE,)) == [1.5]
 
 
+def vectors(encoder: TextEncoder, encoded: Encoded) -> torch.Tensor:
+    with torch.no_grad():
+        return encoder.sentences(encoder.states(encoded), encoded)
+
+
 def pieces(encoded: Encoded, text: str) -> list[str]:
     spans = encoded.offsets[encoded.mask.bool()].tolist()
     return [text[start:end] for start, end in spans if end > start]
@@ -134,22 +140,42 @@ def test_a_window_is_never_longer_than_the_network_reads(bert: Path) -> None:
 
     encoded = encoder.encode("ring " * 300)
 
-    states = encoder.states(encoder.embed(encoded), encoded)
+    states = vectors(encoder, encoded)
     assert encoder.window == 64
-    assert states.shape == (int(encoded.mask.sum()), tiny.TEXT_WIDTH)
+    assert states.isfinite().all()
 
 
-def test_states_do_not_depend_on_the_padding_of_other_windows(bert: Path) -> None:
+def test_each_sentence_is_one_vector(bert: Path) -> None:
+    encoder = TextEncoder(str(bert), window=64)
+    encoded = encoder.encode("Ring enhancement on the left. No dural tail.")
+
+    assert vectors(encoder, encoded).shape == (2, tiny.TEXT_WIDTH)
+
+
+def test_a_sentence_that_two_windows_share_is_one_vector(bert: Path) -> None:
     encoder = TextEncoder(str(bert), window=16)
-    long = encoder.encode("ring enhancement on the left. " * 3)  # the last window is padded
 
-    states = encoder.states(encoder.embed(long), long)
+    encoded = encoder.encode("ring enhancement on the left " * 6)
 
-    real = long.mask[-1].bool()
-    last = Encoded(long.ids[-1:, real], long.mask[-1:, real], long.offsets[-1:, real])
-    torch.testing.assert_close(
-        states[-int(real.sum()) :], encoder.states(encoder.embed(last), last), rtol=1e-4, atol=1e-5
+    assert encoded.ids.shape[0] > 1
+    assert vectors(encoder, encoded).shape == (1, tiny.TEXT_WIDTH)
+
+
+def test_sentence_vectors_do_not_depend_on_padding(bert: Path) -> None:
+    encoder = TextEncoder(str(bert), window=64)
+    encoded = encoder.encode("Ring enhancement on the left. No dural tail.")
+    padding = torch.zeros(1, 5, dtype=torch.long)
+    padded = replace(
+        encoded,
+        ids=torch.cat([encoded.ids, padding], dim=1),
+        mask=torch.cat([encoded.mask, padding], dim=1),
+        offsets=torch.cat([encoded.offsets, torch.zeros(1, 5, 2, dtype=torch.long)], dim=1),
+        sentence=torch.cat([encoded.sentence, padding - 1], dim=1),
     )
+
+    states = vectors(encoder, padded)
+
+    torch.testing.assert_close(states, vectors(encoder, encoded), rtol=1e-4, atol=1e-5)
 
 
 def test_an_encoder_that_is_only_pickled_is_refused_as_unsafe(bert: Path, tmp_path: Path) -> None:
@@ -180,10 +206,9 @@ def test_minilm_from_its_wheel_keeps_the_place_of_words() -> None:
 
     encoded = encoder.encode(text)
 
-    with torch.no_grad():
-        states = encoder.states(encoder.embed(encoded), encoded)
+    states = vectors(encoder, encoded)
     assert encoder.width == 384
-    assert states.shape == (int(encoded.mask.sum()), 384)
+    assert states.shape == (6, 384)
     assert "".join(pieces(encoded, text)) == text.replace(" ", "")
 
 

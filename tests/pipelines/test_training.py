@@ -88,19 +88,20 @@ def test_a_hidden_sequence_is_zero() -> None:
 
 @pytest.fixture(scope="module")
 def trunk() -> SliceUNet:
-    return tiny.train_tiny_trunk(n_cases=3, epochs=8)
+    return tiny.train_tiny_trunk([tiny.build_phantom(seed) for seed in range(3)], epochs=8)
 
 
 def test_the_trunk_finds_the_balls_of_its_three_phantoms(trunk: SliceUNet) -> None:
     scores = [
-        dice(region_probabilities(trunk, example) > 0.5, example.regions) for example in tiny.build_examples(range(3))
+        dice(region_probabilities(trunk, example) > 0.5, example.regions)
+        for example in tiny.build_examples([tiny.build_phantom(seed) for seed in range(3)])
     ]
 
     assert min(scores) > 0.5
 
 
 def test_the_same_seed_gives_the_same_trunk() -> None:
-    examples = tiny.build_examples(range(1))
+    examples = tiny.build_examples([tiny.build_phantom()])
     quick = WhereSettings(widths=tiny.WIDTHS, epochs=1, slices_per_case=2, batch_size=2)
 
     first, second = (train_where(examples, quick, precision="32-true").state_dict() for _ in range(2))
@@ -111,7 +112,7 @@ def test_the_same_seed_gives_the_same_trunk() -> None:
 def test_fewer_slices_than_a_batch_still_train() -> None:
     settings_of_few = WhereSettings(widths=tiny.WIDTHS, epochs=1, slices_per_case=2, batch_size=64)
 
-    trunk = train_where(tiny.build_examples(range(1)), settings_of_few, precision="32-true")
+    trunk = train_where(tiny.build_examples([tiny.build_phantom()]), settings_of_few, precision="32-true")
 
     assert all(value.isfinite().all() for value in trunk.state_dict().values())
 
