@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # constraints.txt pins what was tested; users with a GPU install their own PyTorch first and leave it out.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check clean
+.PHONY: demo test check audit clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,10 @@ check: $(VENV)/.installed-dev
 
 test: check
 	$(BIN)/python -m pytest -m 'slow or not slow' $(PYTEST_ARGS)
+
+# Known vulnerabilities of what is installed: a report that never fails the build.
+audit: $(VENV)/.installed-dev
+	-$(BIN)/pip-audit --local --progress-spinner off
 
 clean:
 	rm -rf $(VENV) demo build dist

@@ -9,7 +9,7 @@ from medmm.encoders.record import RecordField
 from medmm.encoders.volume import VolumeTokenKind
 from medmm.location import Laterality
 from medmm.preprocess import Preprocessing
-from medmm.results import ClassLabel, TaskKind
+from medmm.results import ClassLabel
 
 MODALITIES = ("volume", "text", "record", "graph")
 
@@ -86,7 +86,7 @@ class TaskSpec(_Spec):
 
     name: str
     title: str
-    kind: TaskKind
+    kind: Literal["exclusive", "ordinal"]
     source: Literal["fusion", "location"] = "fusion"
     laterality: Laterality = "signed"
     classes: tuple[ClassSpec, ...] = Field(min_length=2)

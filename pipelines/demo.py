@@ -43,11 +43,11 @@ from pipelines.training.where import WhereExample, WhereSettings, train_where
 N_TRAINING, N_UNSEEN = 60, 24
 WHERE = WhereSettings(
     widths=(8, 12, 16, 24, 32, 8),
-    epochs=10,
+    epochs=20,
     slices_per_case=5,
     augmentation=Augmentation(drop_sequence=(0.1, 0.1, 0.15)),
 )
-WHAT = WhatSettings(epochs=80, learning_rate=3e-3)
+WHAT = WhatSettings(epochs=40, learning_rate=3e-3)
 PREPROCESSING = Preprocessing(roles=("t1", "flair", "t1ce"), reference_order=("flair", "t1ce", "t1"), size_pixels=96)
 DIAGNOSIS = TaskSpec(
     name="diagnosis",

@@ -155,6 +155,7 @@ class StorageNode:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.ae.shutdown()
+        self._server.server_close()
 
     @property
     def port(self) -> int:

@@ -9,7 +9,7 @@ from medmm.explain.gradients import Traced, contributions, trace
 from medmm.explain.graph import concept_attributions, evidence_paths, mention_evidence
 from medmm.explain.modality import field_attributions, modality_shares
 from medmm.explain.text import pieces_to_words
-from medmm.explain.volume import region_to_attribution, voxels_to_attribution
+from medmm.explain.volume import lesion_to_attribution, region_to_attribution
 from medmm.inputs import CaseView
 from medmm.results import Diagnosis, Explanation, ModalityShare, TaskExplanation
 from medmm.types import Case, Note
@@ -76,7 +76,9 @@ def _explain_fusion(
     reader, target = diagnoser.reader, diagnosis.tasks[task.name].prediction
     index = task.index(target)
     parts = contributions(traced, task.name, index)
-    attribution = None if parts.voxels is None else voxels_to_attribution(parts.voxels, view, task.name, target)
+    attribution = None
+    if parts.lesion is not None:
+        attribution = lesion_to_attribution(parts.lesion, view, reader.model, task.name, target)
     report, record = view.case.report, view.case.record
     shares, baseline = modality_shares(reader, traced.inputs, task, index)
     return TaskExplanation(

@@ -53,9 +53,7 @@ def test_side_of_the_tumour_is_right_for_every_patient(
     assert {name: row["side"] for name, row in patients.items()} == {name: row["side"] for name, row in labels.items()}
 
 
-def test_mask_lies_on_the_tumour(
-    results: Path, patients: dict[str, dict[str, str]], shared_data: Path
-) -> None:
+def test_mask_lies_on_the_tumour(results: Path, patients: dict[str, dict[str, str]], shared_data: Path) -> None:
     for patient, row in patients.items():
         found = nibabel.load(results / "cases" / row["case"] / "masks" / "tumour.nii.gz")
         with np.load(shared_data / "lgg_dicom" / "masks" / f"{patient}.npz") as arrays:

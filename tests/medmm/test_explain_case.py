@@ -14,6 +14,7 @@ from medmm.encoders.text import TextEncoder
 from medmm.explain.case import card_sections
 from medmm.explain.gradients import contributions, trace
 from medmm.explain.text import pieces_to_words
+from medmm.explain.volume import lesion_contributions
 from medmm.results import Explanation
 from medmm.types import Case, Record, Report
 
@@ -128,9 +129,23 @@ def test_an_answer_that_the_volume_speaks_against_has_no_heatmap(diagnoser: Diag
     for index, label in enumerate(tiny.KIND.classes):
         asked = replace(diagnosis.tasks["kind"], prediction=label.name)
         explanation = diagnoser.explain(case, replace(diagnosis, tasks={**diagnosis.tasks, "kind": asked}))
-        voxels = contributions(traced, "kind", index).voxels
-        assert voxels is not None
+        gradient = contributions(traced, "kind", index).lesion
+        assert gradient is not None
+        voxels = lesion_contributions(gradient, diagnoser.view(case), diagnoser.model)
         assert bool(explanation.tasks["kind"].volumes) == (float(voxels.sum()) > 0)
+
+
+def test_voxels_share_out_exactly_what_the_lesion_contributed(diagnoser: Diagnoser) -> None:
+    view = diagnoser.view(tiny.build_case(1))
+    gradient = contributions(trace(diagnoser.reader, view), "kind", 0).lesion
+    assert gradient is not None
+    assert view.features.summary is not None
+
+    total = lesion_contributions(gradient, view, diagnoser.model).sum()
+
+    usual = diagnoser.model.volume_tokens.standard_lesion.mean
+    expected = (gradient * (view.features.summary.lesion[0] - usual)).sum()
+    torch.testing.assert_close(total, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_the_heatmap_runs_from_zero_to_one(explained: Explanation) -> None:

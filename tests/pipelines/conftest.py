@@ -1,17 +1,13 @@
-"""What batch tests share: a phantom cohort, jobs on it, and comparison of output folders."""
+"""What batch tests share: a phantom cohort and jobs on it."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from batch_cohort import N_CASES
 
 from medmm.synthetic import Cohort, write_cohort
 from pipelines.diagnose import Job
-
-N_CASES = 5
-# These say when and where a run was, not what it found.
-OF_THE_RUN = ("run.json", "ledger.jsonl")
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +33,3 @@ def make_job(cohort: Cohort, tmp_path: Path) -> Callable[..., Job]:
         return Job(**(values | fields))  # type: ignore[arg-type]  # fields by name
 
     return make
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every result under `folder`."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in OF_THE_RUN)
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

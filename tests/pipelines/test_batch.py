@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import N_CASES, digests
+from batch_cohort import N_CASES, digests
 from rule_model import RuleModel, RuleSpec
 
 from medmm.errors import CODES, StopRun, UsageError

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pydicom
 import pytest
-from conftest import N_CASES, digests
+from batch_cohort import N_CASES, digests
 from pydicom.uid import RLELossless
 from rule_model import RuleModel
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import N_CASES, digests
+from batch_cohort import N_CASES, digests
 
 from medmm.synthetic import Cohort
 

@@ -69,7 +69,7 @@ def build_config(graph: KnowledgeGraph, knowledge: KnowledgeUse = "real") -> Mod
         volume=VolumeSpec(
             preprocessing=PREPROCESSING,
             widths=SETTINGS.widths,
-            tokens=("descriptor", "features"),
+            tokens=("descriptor",),
             regions=(RegionSpec(name="tumour", title="Tumour (FLAIR abnormality)", concept="HP:0030692"),),
         ),
         record=(

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from conftest import make_explanation
 from report_browser import Browser
+from report_examples import make_explanation
 
 from medmm.report import build_case_report, result_row, write_index
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPORT, make_explanation
 from hypothesis import given
 from hypothesis import strategies as st
+from report_examples import REPORT, make_explanation
 
 from medmm.errors import StopRun
 from medmm.report import build_case_report, explanation_to_dict

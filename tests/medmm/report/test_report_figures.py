@@ -9,10 +9,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from conftest import AFFINE, LESION, SHAPE, make_explanation
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from report_examples import AFFINE, LESION, SHAPE, make_explanation
 
 from medmm.report.colours import colour_table
 from medmm.report.embed import MEDIA_BUDGET_BYTES, viewer_data

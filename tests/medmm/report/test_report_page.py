@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_explanation
+from report_examples import make_explanation
 
 from medmm.report import write_index
 from medmm.report.document import PathPart, WordPart

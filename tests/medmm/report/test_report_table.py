@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import make_explanation
+from report_examples import make_explanation
 
 from medmm.report import csv_cell, refused_row, result_row, write_index
 

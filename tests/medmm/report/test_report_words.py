@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_explanation
+from report_examples import make_explanation
 
 from medmm.report import texts as texts_package
 from medmm.report.document import TaskPart
