@@ -30,6 +30,7 @@ test: check
 
 # Known vulnerabilities of what is installed: a report that never fails the build.
 audit: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet pip-audit
 	-$(BIN)/pip-audit --local --progress-spinner off
 
 clean:
