@@ -128,14 +128,13 @@ def _check_paths(
 
 def _verdict(name: str, drop: float, at_random: float, what: str) -> ExplanationCheck:
     is_passed = drop > at_random
-    outcome = "more than" if is_passed else "not more than"
     return ExplanationCheck(
         name=name,
         value=drop,
         reference=at_random,
         is_passed=is_passed,
-        sentence=f"Taking away {what} lowers the probability by {drop:.3f}, {outcome} taking away as much elsewhere "
-        f"({at_random:.3f}).",
+        sentence=f"Without {what} the probability changes by {-drop:+.3f}, "
+        f"without as much elsewhere by {-at_random:+.3f}.",
     )
 
 

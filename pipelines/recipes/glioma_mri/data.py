@@ -39,7 +39,7 @@ def read_patients(data: Path) -> list[Patient]:
     """Return the patients of `clinical.csv`, in its order; empty cells become None."""
     table = pd.read_csv(data / "clinical.csv", dtype={"patient_id": str})
 
-    def text(value: object) -> str | None:
+    def text(value: str | float) -> str | None:
         return None if pd.isna(value) else str(value)
 
     return [
