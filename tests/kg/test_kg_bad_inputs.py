@@ -1,5 +1,6 @@
 """Bad knowledge files and graphs (section F of the requirements on bad inputs)."""
 
+import gc
 import gzip
 import time
 from pathlib import Path
@@ -157,12 +158,22 @@ def test_linking_time_grows_with_the_text_not_with_its_square(default_graph: kg.
     text = "Ring-enhancing lesion in the left frontal lobe without hemorrhage. "
 
     def seconds(count: int) -> float:
-        start = time.process_time()
-        linker.link(text * count)
-        return time.process_time() - start
+        """Least of three, without the garbage collector, whose work grows with whatever else is in memory."""
+        best = float("inf")
+        for _ in range(3):
+            start = time.process_time()
+            linker.link(text * count)
+            best = min(best, time.process_time() - start)
+        return best
 
-    seconds(50)
-    assert seconds(4000) < 40 * max(seconds(400), 0.01)
+    gc.disable()
+    try:
+        seconds(50)
+        ratio = seconds(4000) / max(seconds(400), 0.01)
+    finally:
+        gc.enable()
+
+    assert ratio < 60  # ten times the text: about 10 if linear, 100 if quadratic
 
 
 def test_unknown_error_code_is_a_mistake_of_ours() -> None:
