@@ -10,9 +10,9 @@ import medmm
 from medmm.errors import UsageError
 
 LIBRARIES = (
-    "torch", "monai", "torch-geometric", "pydicom", "highdicom", "nibabel", "networkx", "scikit-learn", "numpy",
-    "scipy", "pandas", "transformers", "safetensors", "lightning", "captum", "pydantic", "typer", "rich", "jinja2",
-    "matplotlib",
+    "torch", "monai", "torch-geometric", "pydicom", "nibabel", "networkx", "scikit-learn", "numpy",
+    "scipy", "pandas", "transformers", "safetensors", "lightning", "pydantic", "typer", "rich", "jinja2",
+    "psutil", "pillow", "imagecodecs",
 )  # fmt: skip
 
 
