@@ -1,8 +1,16 @@
-"""Shared fixtures: where the development data lies, and a cache folder that tests own."""
+"""Shared fixtures: where the development data lies. Property tests draw the same examples on every run.
+
+`--hypothesis-profile=search` draws new ones; what it finds becomes a test of its own.
+"""
 
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None)
+settings.load_profile("repeatable")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

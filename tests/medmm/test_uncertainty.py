@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmm.heads import probabilities
@@ -80,11 +80,11 @@ def test_the_most_probable_class_is_in_the_set_even_if_it_is_unlikely() -> None:
 @given(logits=st.lists(st.floats(-8, 8), min_size=2, max_size=5), temperature=st.floats(0.14, 20))
 def test_temperature_keeps_the_ranking_for_all_logits(logits: list[float], temperature: float) -> None:
     row = torch.tensor([logits])
-    assume(len({round(value, 2) for value in logits}) == len(logits))
 
     cooled = probabilities(row, "exclusive", temperature)
 
-    assert cooled.argsort().tolist() == row.argsort().tolist()
+    in_order = cooled[0, row[0].argsort()]  # far below the largest, single precision rounds to equal zeros
+    assert (in_order.diff() >= 0).all()
 
 
 @pytest.mark.parametrize("factor", [0.5, 3.0])
