@@ -28,9 +28,17 @@ if TYPE_CHECKING:
     from medmm.diagnose import ModelSpec
 
 
+class NoStudyError(UsageError):
+    """The folder holds no study (yet)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One batch run. `shard` is (i, n): only the studies of part i of n, 1-based."""
+    """One batch run. `shard` is (i, n): only the studies of part i of n, 1-based.
+
+    `ready` are the files that may be read, for folders that still fill: a study with any other file waits. None for
+    folders that are complete.
+    """
 
     folder: Path
     output: Path
@@ -43,6 +51,7 @@ class Job:
     may_resume: bool = False
     may_overwrite: bool = False
     id_key: Path | None = None
+    ready: frozenset[str] | None = field(default=None, repr=False)
 
 
 def diagnose_folder(
@@ -76,7 +85,7 @@ def diagnose_folder(
             clear(folder)
         record = RunRecord.start(folder, job.config, fingerprint, cases, workers=job.workers)
         done = finished(cases.plans, before, folder)
-        tell_what_is_there(cases, done, before, listen)
+        tell_what_is_there(cases, done, before if job.ready is None else LedgerState(), listen)
         entries = dict(done)
         with Ledger(folder.ledger) as ledger:
             ledger.begin(fingerprint)
@@ -128,13 +137,17 @@ def find_studies(job: Job, spec: "ModelSpec") -> CaseList:
         limits=job.limits.for_dicom(),
     )
     if not cases.plans:
-        raise UsageError(
+        raise NoStudyError(
             f"There is no DICOM study in the folder ({len(cases.skipped)} files are of other kinds).",
             code="config.key",
             remedy="Check the path; `medmm check FOLDER` lists what was found.",
         )
     number, count = job.shard
-    return replace(cases, plans=tuple(plan for plan in cases.plans if shard_of(_shard_key(plan), count) == number))
+    mine = tuple(plan for plan in cases.plans if shard_of(_shard_key(plan), count) == number)
+    complete = tuple(plan for plan in mine if _is_ready(plan, job.ready))
+    if mine and not complete:
+        raise NoStudyError("No study in the folder is complete yet.", code="config.key")
+    return replace(cases, plans=complete)
 
 
 def check_same_run(before: LedgerState, now: Fingerprint) -> None:
@@ -193,6 +206,14 @@ def tell_what_is_there(cases: CaseList, done: Mapping[str, Entry], before: Ledge
         listen(Told(f"{len(changed)} cases of the earlier run are done again.", is_warning=True))
     if cases.unmatched_reports:
         listen(Told(f"{cases.unmatched_reports} reports belong to no study found here.", is_warning=True))
+
+
+def _is_ready(plan: CasePlan, ready: frozenset[str] | None) -> bool:
+    """Whether no file of the study, or of its report, still changes."""
+    if ready is None:
+        return True
+    images = [path for series in plan.study.series for path in series.files] if plan.study is not None else []
+    return all(str(path) in ready for path in (*images, *plan.files, *plan.broken_files.values()))
 
 
 def _shard_key(plan: CasePlan) -> str:

@@ -16,7 +16,8 @@ from medmm.report.files import write_atomic
 from pipelines.ledger import FILE_NAME
 
 LOCK_NAME = ".lock"
-OURS = ("cases", "results.csv", "failures.csv", "index.html", "run.json", "id_map.csv", FILE_NAME)
+SENT_NAME = "sent.txt"  # which DICOM results a PACS has taken; see `pipelines.send`
+OURS = ("cases", "results.csv", "failures.csv", "index.html", "run.json", "id_map.csv", SENT_NAME, FILE_NAME)
 STAGING_PREFIX = ".writing-"
 # What a killed process leaves of a file that it was writing (`write_atomic`, `write_id_map`).
 TORN = ".????????.tmp"

@@ -9,10 +9,9 @@ import errno
 import hashlib
 import logging
 import os
-import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +24,7 @@ from medmm.dicom.source import NotDicomError, read_header
 from medmm.errors import InputError, StopRun, UsageError
 from medmm.identity import load_key, opaque_id
 from medmm.report.files import write_atomic
+from pipelines.dicom_network import Connections, Tls, quiet_library, server_tls
 
 if TYPE_CHECKING:
     from pynetdicom.events import Event
@@ -35,15 +35,6 @@ INCOMING, STUDIES, ARRIVING = "incoming", "studies", ".arriving"
 LOOPBACK = "127.0.0.1"
 # Status codes of C-STORE, PS3.4 table B.2-1.
 SUCCESS, OUT_OF_RESOURCES, DOES_NOT_MATCH, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tls:
-    """Files of a TLS node: its certificate and key, and the authority that callers must have a certificate from."""
-
-    certificate: Path
-    key: Path
-    authority: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,17 +53,6 @@ class NodeConfig:
     tls: Tls | None = None
     id_key: Path | None = None
     limits: Limits = DEFAULT_LIMITS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Destination:
-    """Where results are sent to."""
-
-    host: str
-    port: int
-    ae_title: str = "ANY-SCP"
-    own_title: str = "MEDMM"
-    tls: Tls | None = None
 
 
 @dataclass(slots=True)
@@ -148,7 +128,8 @@ class StorageNode:
                 code="config.output",
                 remedy="Choose another with --out, or change its permissions.",
             ) from None
-        self._server = _listen(self.config, self._store)
+        self._connections = Connections()
+        self._server = _listen(self.config, self._store, self._connections)
         return self
 
     def __exit__(
@@ -156,6 +137,7 @@ class StorageNode:
     ) -> None:
         self._server.ae.shutdown()
         self._server.server_close()
+        self._connections.close()
 
     @property
     def port(self) -> int:
@@ -208,55 +190,12 @@ class StorageNode:
         return SUCCESS, opaque_id("study", self._key, study), uid
 
 
-def send(files: Iterable[Path], to: Destination) -> tuple[Path, ...]:
-    """Send DICOM files by C-STORE and return those that the other side did not take.
-
-    Raises:
-        UsageError: `config.key` where the other side cannot be reached or refuses the association.
-    """
-    import pydicom
-    from pynetdicom import AE
-
-    paths = tuple(files)
-    application = AE(ae_title=to.own_title)
-    datasets = [(path, pydicom.dcmread(path)) for path in paths]
-    for kind in sorted({(one.SOPClassUID, one.file_meta.TransferSyntaxUID) for _, one in datasets}):
-        application.add_requested_context(*kind)
-    if not datasets:
-        return ()
-    secure = (_client_tls(to.tls), to.host) if to.tls else None
-    association = application.associate(to.host, to.port, ae_title=to.ae_title, tls_args=secure)
-    if not association.is_established:
-        raise UsageError(
-            "The DICOM node to send to cannot be reached or refuses this AE title.",
-            code="config.key",
-            remedy="Check host, port and AE titles on both sides.",
-        )
-    try:
-        return tuple(path for path, dataset in datasets if not _is_taken(association, dataset))
-    finally:
-        association.release()
-
-
-def _is_taken(association: Any, dataset: Any) -> bool:
-    try:
-        status = association.send_c_store(dataset)
-    except (ValueError, RuntimeError):  # no accepted context for this kind, or the association is gone
-        return False
-    return "Status" in status and status.Status == SUCCESS
-
-
-def _listen(config: NodeConfig, store: Callable[["Event"], int]) -> Any:
+def _listen(config: NodeConfig, store: Callable[["Event"], int], connections: Connections) -> Any:
     """Return a running server of pynetdicom."""
-    try:
-        from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
-        from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import
-    except ImportError:
-        raise UsageError(
-            "Receiving DICOM needs the package pynetdicom (it is not installed).",
-            code="config.key",
-            remedy="pip install 'medmm[receive]'",
-        ) from None
+    quiet_library()
+    from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+    from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import
+
     application = AE(ae_title=config.ae_title)
     for context in AllStoragePresentationContexts:
         application.add_supported_context(str(context.abstract_syntax), list(ALL_TRANSFER_SYNTAXES))
@@ -269,8 +208,8 @@ def _listen(config: NodeConfig, store: Callable[["Event"], int]) -> Any:
         return application.start_server(
             (config.host, config.port),
             block=False,
-            ssl_context=_server_tls(config.tls) if config.tls else None,
-            evt_handlers=[(evt.EVT_C_STORE, store), (evt.EVT_C_ECHO, _echo)],
+            ssl_context=server_tls(config.tls) if config.tls else None,
+            evt_handlers=[(evt.EVT_C_STORE, store), (evt.EVT_C_ECHO, _echo), *connections.handlers()],
         )
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else "bad address"
@@ -284,54 +223,3 @@ def _listen(config: NodeConfig, store: Callable[["Event"], int]) -> Any:
 
 def _echo(event: "Event") -> int:
     return SUCCESS
-
-
-def _server_tls(tls: Tls) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    return _load(context, tls, is_server=True)
-
-
-def _client_tls(tls: Tls) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False  # nodes are known by their certificates; DICOM names no host (PS3.15 B.12)
-    return _load(context, tls, is_server=False)
-
-
-def _load(context: ssl.SSLContext, tls: Tls, *, is_server: bool) -> ssl.SSLContext:
-    """Set up TLS 1.2 or newer; with an authority both sides must have a certificate from it.
-
-    Raises:
-        UsageError: `config.key` where the files cannot be used.
-    """
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(tls.certificate, tls.key)
-        if tls.authority is not None:
-            context.load_verify_locations(tls.authority)
-            context.verify_mode = ssl.CERT_REQUIRED
-        elif not is_server:
-            context.load_default_certs()
-    except (OSError, ssl.SSLError):
-        raise UsageError(
-            "The files for TLS cannot be used.", code="config.key", remedy="Check certificate, key and authority."
-        ) from None
-    return context
-
-
-def parse_destination(text: str, tls: Tls | None = None) -> Destination:
-    """Return `AET@host:port` as a destination.
-
-    Raises:
-        UsageError: `config.key`.
-    """
-    title, _, address = text.partition("@")
-    host, _, port = address.rpartition(":")
-    if not (0 < len(title) <= 16 and host and port.isdecimal() and 0 < int(port) < 65536):
-        raise UsageError("Expected a destination such as PACS@10.0.0.5:104.", code="config.key")
-    return Destination(host=host, port=int(port), ae_title=title, tls=tls)
-
-
-def dicom_results(output: Path, sent: Sequence[Path] = ()) -> tuple[Path, ...]:
-    """Return the DICOM objects among the results of a batch that are not in `sent`."""
-    known = frozenset(sent)
-    return tuple(path for path in sorted((output / "cases").glob("*/**/*.dcm")) if path not in known)

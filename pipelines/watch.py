@@ -1,19 +1,19 @@
 """Watch a folder: diagnose studies when they have stopped changing, again and again, into one output folder.
 
-Every round is the ordinary batch with resume, so nothing is done twice, a changed study is done again, and the results
-are those of one run over everything. A round begins when nothing under the folder has changed for the quiet period; in
-the folder `studies/` that `medmm receive` fills, whole studies appear by rename.
+Every round is the ordinary batch with resume, so nothing is done twice, a study that got more files is done again, and
+the results are those of one run over everything. A study is complete when none of its files has changed for the quiet
+period; studies that still grow do not hold up the others. In the folder `studies/` that `medmm receive` fills, whole
+studies appear by rename.
 """
 
-import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from medmm.errors import UsageError
-from pipelines.diagnose import Job, diagnose_folder
-from pipelines.engine import StopSwitch
+from medmm.dicom.discover import walk_files
+from pipelines.diagnose import Job, NoStudyError, diagnose_folder
+from pipelines.engine import StopSwitch, listening
 from pipelines.events import Listener, RunSummary, Told, ignore
 from pipelines.judge import DiagnosesCases
 
@@ -31,39 +31,61 @@ class Watch:
     sleep: Callable[[float], None] = time.sleep
 
 
-def complete_rounds(folder: Path, watch: Watch) -> Iterator[int]:
-    """Yield how many files are new or changed, each time that there are some and all have been quiet.
+@dataclass(slots=True)
+class QuietFiles:
+    """Which files have been as they are for the quiet period. What is there at the first look has just changed."""
+
+    quiet_s: float
+    _seen: Snapshot = field(default_factory=dict)
+    _since: dict[str, float] = field(default_factory=dict)
+
+    def look(self, now: Snapshot, clock_s: float) -> set[str]:
+        """Return the files that are quiet at this moment."""
+        self._since = {
+            path: self._since[path] if self._seen.get(path) == state else clock_s for path, state in now.items()
+        }
+        self._seen = now
+        return {path for path, since in self._since.items() if clock_s - since >= self.quiet_s}
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What is ready: `quiet` files, of which `changed` are new or changed since they were last part of a round."""
+
+    quiet: frozenset[str] = field(repr=False)
+    changed: int
+
+
+def complete_rounds(places: Sequence[Path], watch: Watch) -> Iterator[Round]:
+    """Yield the quiet files each time that some are quiet which were not, in this state, part of a round.
 
     Args:
-        folder: Everything under it counts, links to folders apart.
+        places: Folders, of which everything counts, and files.
         watch: Quiet period and pace.
     """
     handled: Snapshot = {}
-    seen, since = take_snapshot(folder), watch.clock()
+    files = QuietFiles(watch.quiet_s)
     while not watch.is_over():
-        now = take_snapshot(folder)
-        if now != seen:
-            seen, since = now, watch.clock()
-        if seen != handled and watch.clock() - since >= watch.quiet_s:
-            changed = sum(handled.get(path) != state for path, state in seen.items())
-            handled = seen
-            if changed:
-                yield changed
-                continue  # what came meanwhile is looked at before anybody sleeps
+        now = take_snapshot(places)
+        quiet = files.look(now, watch.clock())
+        changed = sum(handled.get(path) != now[path] for path in quiet)
+        handled = {path: state for path, state in handled.items() if path in now} | {path: now[path] for path in quiet}
+        if changed:
+            yield Round(frozenset(quiet), changed)
+            continue  # what came meanwhile is looked at before anybody sleeps
         watch.sleep(watch.poll_s)
 
 
-def take_snapshot(folder: Path) -> Snapshot:
-    """Return size and time of every file; what vanishes while being looked at is left out."""
+def take_snapshot(places: Iterable[Path]) -> Snapshot:
+    """Return size and time of every file in folders and of files themselves; what vanishes meanwhile is left out."""
     found: Snapshot = {}
-    for root, _, names in os.walk(folder):
-        for name in names:
-            path = os.path.join(root, name)  # noqa: PTH118  # a Path a file doubles the time of a large folder
+    for place in places:
+        for path in walk_files(place) if place.is_dir() else (place,):
             try:
-                status = os.lstat(path)
+                status = path.stat()
             except OSError:
                 continue
-            found[path] = (status.st_size, status.st_mtime_ns)
+            found[str(path)] = (status.st_size, status.st_mtime_ns)
     return found
 
 
@@ -73,15 +95,17 @@ def diagnose_watching(
     watch: Watch,
     listen: Listener = ignore,
     after_round: Callable[[RunSummary], None] = lambda summary: None,
+    switch: StopSwitch | None = None,
 ) -> RunSummary | None:
-    """Run the batch whenever the folder has new studies and is quiet, until `watch.is_over`.
+    """Run the batch whenever the folder has complete studies that are new or changed, until `watch.is_over`.
 
     Args:
-        job: The batch; its output folder may hold what an earlier watch wrote.
+        job: The batch; its output folder may hold what an earlier watch wrote. Reports and records are watched too.
         load: Returns the model; called once.
         watch: Quiet period and pace.
         listen: Is told what happens in every round.
         after_round: Is told how each round ended, for example to send results back.
+        switch: Ends watching in order when turned on; Ctrl-C and SIGTERM turn it on.
     Returns:
         The summary of the last round; None where there was none.
     Raises:
@@ -95,15 +119,18 @@ def diagnose_watching(
             models.append(load())
         return models[0]
 
+    places = [place for place in (job.folder, job.reports, job.records) if place is not None]
     summary: RunSummary | None = None
-    for changed in complete_rounds(job.folder, watch):
-        listen(Told(f"{changed} files are new or changed and quiet."))
-        try:
-            summary = diagnose_folder(replace(job, may_resume=True), load_once, listen, StopSwitch())
-        except UsageError as error:
-            if not error.message.startswith("There is no DICOM study"):
-                raise
-            listen(Told("There is no study among them.", is_warning=True))
-            continue
-        after_round(summary)
+    with listening(switch or StopSwitch()) as stop:
+        for ready in complete_rounds(places, replace(watch, is_over=lambda: stop.is_on or watch.is_over())):
+            listen(Told(f"{ready.changed} files are new or changed and quiet."))
+            try:
+                summary = diagnose_folder(
+                    replace(job, may_resume=True, ready=ready.quiet), load_once, listen, switch=stop
+                )
+            except NoStudyError:
+                listen(Told("There is no complete study among them."))
+                continue
+            after_round(summary)
+        stop.raise_if_on()
     return summary

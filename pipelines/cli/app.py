@@ -21,6 +21,7 @@ from pipelines.cli.kg import app as kg
 from pipelines.cli.merge import merge
 from pipelines.cli.models import models
 from pipelines.cli.receive import receive
+from pipelines.cli.send import send
 
 EXIT_REFUSED, EXIT_USAGE, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -71,6 +72,7 @@ app.add_typer(models, name="models")
 app.add_typer(kg, name="kg")
 app.command()(deid)
 app.command()(receive)
+app.command()(send)
 app.command()(doctor)
 
 

@@ -112,13 +112,18 @@ class RunView:
         self._console.print(one_line(text), soft_wrap=True)
 
 
+def show_counts(summary: RunSummary) -> None:
+    """How many cases ended how."""
+    counts = f"{summary.ok} ok, {summary.warned} with warnings, {summary.refused} refused"
+    stdout().print(f"{summary.cases} cases: {counts}, in {summary.seconds:.1f} s.", soft_wrap=True)
+
+
 def show_summary(summary: RunSummary) -> None:
     """The counts, where to look, and where the time went."""
     from rich.table import Table
 
     console = stdout()
-    counts = f"{summary.ok} ok, {summary.warned} with warnings, {summary.refused} refused"
-    console.print(f"{summary.cases} cases: {counts}, in {summary.seconds:.1f} s.", soft_wrap=True)
+    show_counts(summary)
     for code, count in sorted(summary.refusals.items()):
         console.print(f"  {count} x {code}")
     if summary.stages:

@@ -1,12 +1,16 @@
 """`medmm diagnose`: options to a `Job`, events to the screen, the end to an exit code."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.console import RunView, show_error, show_summary
+from pipelines.cli.console import RunView, show_counts, show_error, show_summary, stderr
+
+if TYPE_CHECKING:
+    from pipelines.send import Delivery
 
 EXPLAIN_LEVELS = ("fast", "full", "none")
 
@@ -35,6 +39,15 @@ def diagnose(
     shard: Annotated[str, typer.Option(help="Only part i of n of the studies, as i/n; see `medmm merge`.")] = "1/1",
     resume: Annotated[bool, typer.Option("--resume", help="Finish what an earlier run began.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run wrote.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on until Ctrl-C: diagnose studies as they become complete.")
+    ] = False,
+    quiet_period: Annotated[
+        float, typer.Option(min=0, help="With --watch: seconds without change after which a study is complete.")
+    ] = 30.0,
+    send_to: Annotated[
+        str | None, typer.Option(metavar="AET@HOST:PORT", help="Send DICOM results (sr, seg, ...) there by C-STORE.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Rarer settings; may be repeated.")
     ] = None,
@@ -58,6 +71,8 @@ def diagnose(
       medmm diagnose studies/ --model glioma-mri --out results/ --resume
       # on one of eight machines; join the parts with `medmm merge`
       medmm diagnose studies/ --model glioma-mri --out part3/ --shard 3/8
+      # what `medmm receive --out inbox/` takes in, until Ctrl-C
+      medmm diagnose inbox/studies/ --model glioma-mri --out results/ --watch
 
     Exit codes: 0 all diagnosed, 1 some refused, 2 nothing started, 3 stopped, 130 Ctrl-C (both: go on with --resume).
     """
@@ -65,8 +80,13 @@ def diagnose(
     from pipelines.config import RunConfig, RunLimits, build_config, build_limits, settings_from
     from pipelines.diagnose import Job, diagnose_folder
     from pipelines.engine import StopSwitch
+    from pipelines.events import RunSummary
     from pipelines.judge import DiagnosesCases
+    from pipelines.send import parse_destination, send_results
+    from pipelines.watch import Watch, diagnose_watching
 
+    if watch and overwrite:
+        raise UsageError("Expected --watch or --overwrite, not both.", code="config.output")
     if resume and overwrite:
         raise UsageError("Expected --resume or --overwrite, not both.", code="config.output")
     given = settings_from(settings or ())
@@ -98,16 +118,44 @@ def diagnose(
 
         return load_model(model, device=device, allow_other_graph=config.allow_other_graph)
 
+    destination = parse_destination(send_to) if send_to is not None else None
+
+    def send_back(summary: RunSummary) -> None:
+        if destination is not None:
+            tell_delivery(lambda: send_results(summary.output, destination), is_quiet=quiet)
+
+    def show_round(summary: RunSummary) -> None:
+        if not quiet:
+            show_counts(summary)
+        send_back(summary)
+
     switch = StopSwitch()
     try:
         with RunView(is_quiet=quiet) as view:
+            if watch:
+                diagnose_watching(job, load, Watch(quiet_s=quiet_period), view, show_round, switch)
             summary = diagnose_folder(job, load, view, switch)
     except StopRun as error:
-        show_error(error.message, error.remedy, error.code)
+        if not watch or error.code != "run.interrupted":  # a signal is how watching ends
+            show_error(error.message, error.remedy, error.code)
         raise typer.Exit(switch.exit_code) from None
     if not quiet:
         show_summary(summary)
+    send_back(summary)
     raise typer.Exit(summary.exit_code)
+
+
+def tell_delivery(deliver: Callable[[], "Delivery"], *, is_quiet: bool) -> None:
+    """Send results back and say how it went; a node that is down costs no result."""
+    from medmm.errors import UsageError
+
+    try:
+        delivery = deliver()
+    except UsageError as error:
+        show_error(error.message, "The results are kept; `medmm send` sends them later.", error.code)
+        return
+    if delivery.left or not is_quiet:
+        stderr().print(f"{delivery.taken} DICOM results sent, {delivery.left} not taken.")
 
 
 def default_workers() -> int:

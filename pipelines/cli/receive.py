@@ -43,17 +43,10 @@ def receive(
 
     Exit codes: 2 it could not start, 130 Ctrl-C.
     """
-    import logging
+    from pipelines.dicom_network import tls_from
+    from pipelines.receive import LOOPBACK, NodeConfig, StorageNode
 
-    from medmm.errors import UsageError
-    from pipelines.receive import LOOPBACK, NodeConfig, StorageNode, Tls
-
-    if (tls_certificate is None) != (tls_key is None) or (tls_authority and not tls_certificate):
-        raise UsageError("Expected --tls-certificate and --tls-key together.", code="config.key")
-    tls = None
-    if tls_certificate and tls_key:
-        tls = Tls(certificate=tls_certificate, key=tls_key, authority=tls_authority)
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # it logs identifiers of what it receives
+    tls = tls_from(tls_certificate, tls_key, tls_authority)
     console = stderr()
     if bind not in (LOOPBACK, "::1", "localhost") and tls is None:
         console.print("warning: listening beyond this machine without TLS: anybody on the way can read the images.")

@@ -17,15 +17,10 @@ pytest.importorskip("pynetdicom", reason="the extra `receive` (pynetdicom) is no
 from pynetdicom import AE
 
 from medmm.errors import UsageError
-from pipelines.receive import (
-    Destination,
-    NodeConfig,
-    StorageNode,
-    Tls,
-    dicom_results,
-    parse_destination,
-    send,
-)
+from pipelines.dicom_network import Tls
+from pipelines.output import SENT_NAME
+from pipelines.receive import NodeConfig, StorageNode
+from pipelines.send import Delivery, Destination, dicom_results, parse_destination, send, send_results
 
 MakeConfig = Callable[..., NodeConfig]
 
@@ -216,8 +211,6 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     return Tls(certificate=folder / "cert.pem", key=folder / "key.pem", authority=folder / "cert.pem")
 
 
-# pynetdicom drops the sockets of a handshake that failed without closing them.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_node_with_tls_takes_callers_with_a_certificate_only(config: MakeConfig, tmp_path: Path, tls: Tls) -> None:
     paths = _files(tmp_path / "a", 1)
     with StorageNode(config(tls=tls, quiet_s=0, idle_s=2.0)) as node:
@@ -244,13 +237,31 @@ def test_a_destination_is_title_host_and_port(text: str) -> None:
         parse_destination(text)
 
 
-def test_results_are_sent_back_once(config: MakeConfig, tmp_path: Path) -> None:
-    report = _files(tmp_path / "out" / "cases" / "case-1", 1)[0]
+def test_results_are_sent_once_and_again_when_they_change(config: MakeConfig, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    reports = _files(out / "cases" / "case-1", 2)
+    _files(out / "cases" / ".writing-case-2", 1)
     with StorageNode(config(quiet_s=0)) as node:
-        found = dicom_results(tmp_path / "out")
-        refused = send(found, _to(node))
+        first, second = (send_results(out, _to(node)) for _ in range(2))
+        changed = _image(1)
+        changed.SeriesDescription = "done again"
+        changed.save_as(reports[1], enforce_file_format=True)
+        third = send_results(out, _to(node))
 
-    assert (found, refused, dicom_results(tmp_path / "out", found)) == ((report,), (), ())
+    assert (first, second, third) == (Delivery(2, 0), Delivery(0, 0), Delivery(1, 0))
+    assert dicom_results(out) == tuple(reports)
+    assert len((out / SENT_NAME).read_text().splitlines()) == 3
+
+
+def test_results_that_are_not_taken_go_with_the_next_call(config: MakeConfig, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    _files(out / "cases" / "case-1", 2)
+    with StorageNode(config(object_bytes=100)) as node:
+        first = send_results(out, _to(node))
+    with StorageNode(config()) as node:
+        second = send_results(out, _to(node))
+
+    assert (first, second) == (Delivery(0, 2), Delivery(2, 0))
 
 
 def test_storescu_of_dcmtk_can_send_to_the_node(config: MakeConfig, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_a_round_begins_only_when_nothing_has_changed_for_the_quiet_period(tmp_p
         (6, _nothing),
         (6, _nothing),
     )
-    begun = [(script.now, changed) for changed in complete_rounds(tmp_path, script.watch(10))]
+    begun = [(script.now, ready.changed) for ready in complete_rounds([tmp_path], script.watch(10))]
 
     assert begun == [(19.0, 1)]
 
@@ -59,7 +59,21 @@ def test_later_files_make_another_round_that_counts_them_alone(tmp_path: Path) -
         (1, _nothing),
     )
 
-    assert list(complete_rounds(tmp_path, script.watch(0))) == [1, 1]
+    assert [ready.changed for ready in complete_rounds([tmp_path], script.watch(0))] == [1, 1]
+
+
+def test_a_study_that_still_grows_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    (tmp_path / "whole").write_text("1")
+    growing = tmp_path / "growing"
+    steps = [(4, lambda size=size: growing.write_text("x" * size)) for size in range(1, 6)]
+    script = Script(*steps, (4, _nothing), (4, _nothing), (4, _nothing), (4, _nothing))
+
+    rounds = [
+        (script.now, {Path(name).name for name in ready.quiet})
+        for ready in complete_rounds([tmp_path], script.watch(10))
+    ]
+
+    assert rounds == [(12.0, {"whole"}), (32.0, {"whole", "growing"})]
 
 
 def test_watching_ends_in_the_results_of_one_run(cohort: Cohort, make_job: MakeJob, tmp_path: Path) -> None:
@@ -91,6 +105,32 @@ def test_watching_ends_in_the_results_of_one_run(cohort: Cohort, make_job: MakeJ
     assert tables[0].count(b"\n") == 3
 
 
+def test_half_a_study_waits_until_it_is_quiet(cohort: Cohort, make_job: MakeJob, tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    shutil.copytree(cohort.studies / "PHANTOM-0000", inbox / "whole")
+    source = sorted(path for path in (cohort.studies / "PHANTOM-0001").rglob("*") if path.is_file())
+    ended: list[RunSummary] = []
+
+    def copy(files: list[Path]) -> Callable[[], object]:
+        def act() -> None:
+            for path in files:
+                target = inbox / "half" / path.relative_to(cohort.studies)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+
+        return act
+
+    middle = len(source) // 2
+    script = Script((4, copy(source[:middle])), (8, copy(source[middle:])), (6, _nothing), (6, _nothing), (6, _nothing))
+    config = make_job().config.model_copy(update={"explain": "none", "formats": ("json",)})
+    job = make_job(folder=inbox, config=config)
+
+    diagnose_watching(job, RuleModel, script.watch(10), after_round=ended.append)
+
+    assert [(one.cases, one.refused) for one in (ended[0], ended[-1])] == [(1, 0), (2, 0)]
+    assert {one.refused for one in ended} == {0}
+
+
 def test_a_folder_without_studies_is_waited_on(make_job: MakeJob, tmp_path: Path) -> None:
     (tmp_path / "inbox").mkdir()
     (tmp_path / "inbox" / "notes.txt").write_text("no study")
@@ -100,11 +140,11 @@ def test_a_folder_without_studies_is_waited_on(make_job: MakeJob, tmp_path: Path
     last = diagnose_watching(make_job(folder=tmp_path / "inbox"), RuleModel, script.watch(0), told.append)
 
     assert last is None
-    assert "no study" in repr(told)
+    assert "no complete study" in repr(told)
 
 
 @pytest.mark.parametrize("quiet_s", [0.0, 5.0])
 def test_an_empty_folder_begins_no_round(tmp_path: Path, quiet_s: float) -> None:
     script = Script((9, _nothing), (9, _nothing))
 
-    assert list(complete_rounds(tmp_path, script.watch(quiet_s))) == []
+    assert list(complete_rounds([tmp_path], script.watch(quiet_s))) == []
