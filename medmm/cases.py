@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 # Ages in tables and headers may differ by a birthday or by rounding.
 AGE_TOLERANCE_YEARS = 2.0
+# As a role: every series of the study, whatever it is, for models that read any images.
+EVERY_SERIES = "*"
 # A coloured picture beside a volume takes nothing away from the study.
 _HARMLESS = frozenset({"image.color"})
 
@@ -121,7 +123,8 @@ def find_cases(
         folder: DICOM files in any layout, grouped by Study Instance UID.
         reports: A folder of texts or a table; the rule is in `medmm.report_matching`.
         records: A table keyed by patient or study; the rule is in `medmm.records`.
-        roles: Volume roles that are wanted (`t1`, `flair`, ...); all that are known by default.
+        roles: Volume roles that are wanted (`t1`, `flair`, ...); all that are known by default. `*` stands for every
+            series, scouts apart, as `series-1`, `series-2`, ...
         record_fields: Fields to keep of the records; all by default. Age and sex come from DICOM where no table has
             them.
         id_key: Key of the opaque case ids; the user's own by default (`medmm.identity`).
@@ -199,7 +202,7 @@ class _Context:
 
 
 def _plan(study: "Study", context: _Context) -> CasePlan:
-    from medmm.dicom.sequences import choose_series
+    from medmm.dicom.sequences import choose_series, every_series
 
     case_id = opaque_id("case", context.key, study.study_uid, study.patient_id)
     others = frozenset(patient for patient in context.studies_of_patient if patient and patient != study.patient_id)
@@ -217,7 +220,7 @@ def _plan(study: "Study", context: _Context) -> CasePlan:
         row = context.table.find(study_uid=study.study_uid, patient_id=study.patient_id) if context.table else None
         record = _record(study, {} if row is None else row.cells, context)
         roles = _recognised_roles(study) if context.roles is None else context.roles
-        choice = choose_series(study, roles)
+        choice = every_series(study) if EVERY_SERIES in roles else choose_series(study, roles)
     except InputError as error:
         files = _named(harmful, context)
         return CasePlan(case_id=case_id, study=study, problem=error, notes=study.notes, broken_files=files)

@@ -9,6 +9,7 @@ from medmm.encoders.record import RecordField
 from medmm.encoders.volume import VolumeTokenKind
 from medmm.location import Laterality
 from medmm.preprocess import Preprocessing
+from medmm.preprocess_images import ImagePreprocessing
 from medmm.results import ClassLabel
 
 MODALITIES = ("volume", "text", "record", "graph")
@@ -34,6 +35,18 @@ class VolumeSpec(_Spec):
     widths: tuple[int, int, int, int, int, int]
     regions: tuple[RegionSpec, ...] = Field(min_length=1)
     tokens: tuple[VolumeTokenKind, ...] = Field(("descriptor", "features", "slices"), min_length=1)
+    is_required: bool = True
+
+
+class ImagesSpec(_Spec):
+    """The volume branch of cases made of any number of images or series: a network by name gives tokens for each.
+
+    `network` is a name of `medmm.encoders.image_networks.IMAGE_NETWORKS`; `grid` x `grid` (x `grid`) tokens an image.
+    """
+
+    preprocessing: ImagePreprocessing = ImagePreprocessing()
+    network: str = "resnet18"
+    grid: int = Field(1, ge=1, le=8)
     is_required: bool = True
 
 
@@ -103,21 +116,32 @@ class TaskSpec(_Spec):
 
 
 class ModelConfig(_Spec):
-    """The networks of a model. What is None is not part of it."""
+    """The networks of a model. What is None is not part of it.
+
+    `volume` (sequences of known roles on one grid, regions) and `images` (whatever images there are) are two ways to
+    read the modality "volume"; a model has one of them at most.
+    """
 
     format: Literal[1] = 1
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     version: str
     width: int = Field(64, ge=8, multiple_of=4, description="shared by four attention heads")
     volume: VolumeSpec | None = None
+    images: ImagesSpec | None = None
     text: TextSpec | None = None
     record: tuple[RecordField, ...] = ()
     graph: GraphSpec | None = None
 
+    @model_validator(mode="after")
+    def _reads_volumes_one_way(self) -> Self:
+        if self.volume is not None and self.images is not None:
+            raise ValueError("Expected either volume or images (got both).")
+        return self
+
     @property
     def modalities(self) -> tuple[str, ...]:
         """The modalities that the model was trained with, in the order of `MODALITIES`."""
-        has = {"volume": self.volume, "text": self.text, "record": self.record, "graph": self.graph}
+        has = {"volume": self.volume or self.images, "text": self.text, "record": self.record, "graph": self.graph}
         return tuple(name for name in MODALITIES if has[name])
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from kg import KnowledgeGraph
+from medmm.cases import EVERY_SERIES
 from medmm.checkpoint import LoadedModel, load_checkpoint
 from medmm.config import MODALITIES, RegionSpec, TaskSpec
 from medmm.device import choose_device
@@ -61,12 +62,14 @@ class Diagnoser:
     def spec(self) -> ModelSpec:
         """Name, version and what the model reads."""
         config = self.model.config
+        volume = config.volume or config.images
+        roles = (EVERY_SERIES,) if config.images is not None else ()
         return ModelSpec(
             name=config.name,
             version=config.version,
             modalities=config.modalities,
-            roles=config.volume.preprocessing.roles if config.volume is not None else (),
-            is_volume_required=config.volume is not None and config.volume.is_required,
+            roles=config.volume.preprocessing.roles if config.volume is not None else roles,
+            is_volume_required=volume is not None and volume.is_required,
             record_fields=tuple(item.name for item in config.record),
             weights_sha256=self.loaded.weights_sha256,
             graph_hash=self.reader.graph.hash if self.reader.graph is not None else "",
@@ -93,9 +96,10 @@ class Diagnoser:
             raise InputError(
                 "Expected a volume, report or record that the model reads (found none).", code="modality.missing"
             )
-        if self.spec.is_volume_required and view.prepared is None:
+        if self.spec.is_volume_required and not view.features.present[0]:
+            kinds = "" if EVERY_SERIES in self.spec.roles else f" of one of the kinds {', '.join(self.spec.roles)}"
             raise InputError(
-                f"Expected a series of one of the kinds {', '.join(self.spec.roles)} (found none).",
+                f"Expected a series{kinds} (found none).",
                 code="modality.missing",
                 remedy="Check with `medmm check` how the study's series were recognised.",
             )
@@ -179,10 +183,16 @@ class Diagnoser:
         )
 
     def _out_of_distribution(self, view: CaseView) -> OutOfDistribution | None:
-        summary = view.features.summary
-        if summary is None or not bool(summary.found[0]):
+        summary, images = view.features.summary, view.features.images
+        if images is not None:
+            vector = images.mean(dim=0, keepdim=True)
+        elif summary is not None and bool(summary.found[0]):
+            vector = summary.lesion
+        else:
             return None
-        score, threshold = float(self.model.ood(summary.lesion)[0]), float(self.model.ood.threshold)
+        score, threshold = float(self.model.ood(vector)[0]), float(self.model.ood.threshold)
+        if not np.isfinite(threshold):  # the model never saw what is usual
+            return None
         return OutOfDistribution(score=score, threshold=threshold, is_flagged=score > threshold)
 
     def _identity(self) -> ModelIdentity:

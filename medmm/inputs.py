@@ -12,25 +12,32 @@ from kg import KnowledgeGraph, Mention
 from kg.subgraph import Subgraph
 from medmm.config import MODALITIES
 from medmm.encoders.graph import graph_input
+from medmm.encoders.images import pool_maps
 from medmm.encoders.record import encode_record
 from medmm.encoders.slice_unet import TrunkOutput, look
 from medmm.encoders.text import Encoded, TextEncoder
+from medmm.encoders.tokens import Tokens
 from medmm.encoders.volume import VolumeSummary, summarise
 from medmm.errors import UsageError
 from medmm.evidence import Evidence, answer_concepts, report_evidence, seeds, walk_scores
 from medmm.model import ModelInputs, MultimodalModel
 from medmm.preprocess import PreparedVolume, prepare_volume
+from medmm.preprocess_images import PreparedImages, prepare_images
 from medmm.types import Case, Note, Record, Report
+
+IMAGES_AT_ONCE = 16  # bounds the memory that a case of hundreds of images takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseFeatures:
     """One case, ready to be batched. None where the case does not have the modality.
 
-    `summary` is a batch of one; `text` (T, S); `record` one number a field; `walk` (L,) by task.
+    `summary` is a batch of one; `images` (N, P) vectors of images; `text` (T, S); `record` one number a field; `walk`
+    (L,) by task.
     """
 
     summary: VolumeSummary | None = None
+    images: Tensor | None = None
     text: Tensor | None = None
     record: tuple[float, ...] | None = None
     subgraph: Subgraph | None = None
@@ -40,17 +47,24 @@ class CaseFeatures:
     def present(self) -> tuple[bool, ...]:
         """Which modalities the case has, in the order of `MODALITIES`."""
         has_record = self.record is not None and not np.isnan(self.record).all()
-        return (self.summary is not None, self.text is not None, has_record, self.subgraph is not None)
+        has_volume = self.summary is not None or self.images is not None
+        return (has_volume, self.text is not None, has_record, self.subgraph is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseView:
-    """A case with everything that was computed on the way to its features; explanations read it."""
+    """A case with everything that was computed on the way to its features; explanations read it.
+
+    `prepared` and `seen` are of a model with a trunk, `images` and `maps` (n, F, *s), the feature maps, of one that
+    reads images.
+    """
 
     case: Case
     features: CaseFeatures
     prepared: PreparedVolume | None = None
     seen: TrunkOutput | None = None
+    images: PreparedImages | None = None
+    maps: Tensor | None = None
     encoded: Encoded | None = None
     mentions: tuple[Mention, ...] = ()
     evidence: tuple[Evidence, ...] = ()
@@ -81,7 +95,8 @@ class CaseReader:
             InputError: Where a volume cannot be used (see `medmm.preprocess`).
         """
         prepared, seen, summary = self._volume(case)
-        notes: list[Note] = []
+        images, maps = self._images(case)
+        notes: list[Note] = [] if images is None else list(images.notes)
         report = case.report if case.report is not None and case.report.text.strip() else None
         encoded, states = self._text(report, notes)
         record = self._record(case.record, notes)
@@ -89,10 +104,12 @@ class CaseReader:
             case=case,
             prepared=prepared,
             seen=seen,
+            images=images,
+            maps=maps,
             encoded=encoded,
             mentions=self.mentions(report),
             notes=tuple(notes),
-            features=CaseFeatures(summary=summary, text=states, record=record),
+            features=CaseFeatures(summary=summary, images=self.pool(maps), text=states, record=record),
         )
         return self.consult_graph(view)
 
@@ -141,6 +158,26 @@ class CaseReader:
         present = torch.from_numpy(prepared.present)[None].to(device)
         seen = look(self.model.trunk, volume, present)
         return prepared, seen, summarise(seen, volume, present)
+
+    def look_at_images(self, array: Tensor) -> Tensor:
+        """Return the feature maps (n, F, *s) of prepared images (n, 1, *S); gradients pass where they are on."""
+        network = self.model.image_network
+        device = next(network.parameters()).device
+        return torch.cat([network(part.to(device)) for part in array.split(IMAGES_AT_ONCE)])
+
+    def pool(self, maps: Tensor | None) -> Tensor | None:
+        """Return the image vectors (N, P) that feature maps are pooled to."""
+        if maps is None or self.config.images is None:
+            return None
+        return pool_maps(maps, self.config.images.grid)
+
+    def _images(self, case: Case) -> tuple[PreparedImages | None, Tensor | None]:
+        if self.config.images is None:
+            return None, None
+        prepared = prepare_images(case.volumes, self.config.images.preprocessing)
+        if prepared is None:
+            return None, None
+        return prepared, self.look_at_images(torch.from_numpy(prepared.array))
 
     def _text(self, report: Report | None, notes: list[Note]) -> tuple[Encoded | None, Tensor | None]:
         if report is None:
@@ -195,13 +232,7 @@ def collate(cases: Sequence[CaseFeatures], reader: CaseReader) -> ModelInputs:
     """Return a batch on the model's device. What no case has is left out; cases without a modality get empty rows."""
     present = torch.tensor([case.present for case in cases])
     known = torch.tensor([name in reader.config.modalities for name in MODALITIES])
-    texts = [case.text if case.text is not None else None for case in cases]
-    width = reader.config.text.width if reader.config.text is not None else 0
-    text = text_mask = None
-    if any(item is not None for item in texts):
-        rows = [item if item is not None else torch.zeros(0, width) for item in texts]
-        text = pad_sequence([row.float().cpu() for row in rows], batch_first=True)
-        text_mask = torch.arange(text.shape[1])[None] < torch.tensor([len(row) for row in rows])[:, None]
+    text = _stack_vectors([case.text for case in cases])
     n_fields = len(reader.config.record)
     nan_row = (float("nan"),) * n_fields
     has_graph = reader.graph is not None and reader.config.graph is not None
@@ -209,12 +240,24 @@ def collate(cases: Sequence[CaseFeatures], reader: CaseReader) -> ModelInputs:
     return ModelInputs(
         present=present & known,
         volume=_stack_summaries([case.summary for case in cases]),
-        text=text,
-        text_mask=text_mask,
+        images=_stack_vectors([case.images for case in cases]),
+        text=None if text is None else text.values,
+        text_mask=None if text is None else text.mask,
         record=torch.tensor([case.record or nan_row for case in cases]) if n_fields else None,
         graph=graph_input(reader.graph, subgraphs) if has_graph and any(s is not None for s in subgraphs) else None,  # type: ignore[arg-type]  # has_graph says it is not None
         walk=_stack_walks(cases, reader) if has_graph else None,
     ).to(next(reader.model.parameters()).device)
+
+
+def _stack_vectors(rows: Sequence[Tensor | None]) -> Tokens | None:
+    """Vectors (N, P) of each case, padded to the most that one has; None where no case has any."""
+    known = next((row for row in rows if row is not None), None)
+    if known is None:
+        return None
+    filled = [known[:0].float().cpu() if row is None else row.float().cpu() for row in rows]
+    values = pad_sequence(filled, batch_first=True)
+    counts = torch.tensor([len(row) for row in filled])
+    return Tokens(values, torch.arange(values.shape[1])[None] < counts[:, None])
 
 
 def _stack_summaries(summaries: Sequence[VolumeSummary | None]) -> VolumeSummary | None:

@@ -1,6 +1,6 @@
 """The model: tokens of each modality, fusion, heads. Plain `nn.Module`s; training lives in `pipelines.training`.
 
-trunk (volume) ─ summarise ─┐
+trunk (volume) ─ summarise ─┐  (or: network (images) ─ pool)
 text states ────────────────┤ tokens ─ hybrid fusion ─ heads + concept anchors ─┐
 record values ──────────────┤          each modality's own heads ───────────────┤ mixed ─ logits of fusion tasks
 subgraph, walk scores ──────┘                                                   ┘
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from medmm.config import MODALITIES, Labels, ModelConfig
 from medmm.encoders.graph import GraphEncoder, GraphInput
+from medmm.encoders.image_networks import build_image_network
+from medmm.encoders.images import ImageTokens
 from medmm.encoders.names import NAME_WIDTH
 from medmm.encoders.record import RecordTokens
 from medmm.encoders.slice_unet import SliceUNet
@@ -35,12 +37,14 @@ CONCEPT_WIDTH = 2 * NAME_WIDTH
 class ModelInputs:
     """A batch of cases as the learned part sees them. `present` (B, 4) in the order of `MODALITIES`.
 
-    `text` (B, T, S) with `text_mask`; `record` (B, N), NaN where missing; `walk` maps a task to (B, L): how well a walk
-    over the knowledge graph from the case's evidence reaches each class's concept.
+    `images` (B, N, P): vectors of each case's images. `text` (B, T, S) with `text_mask`; `record` (B, N), NaN where
+    missing; `walk` maps a task to (B, L): how well a walk over the knowledge graph from the case's evidence reaches
+    each class's concept.
     """
 
     present: Bool[Tensor, "B 4"]
     volume: VolumeSummary | None = None
+    images: Tokens | None = None
     text: Float[Tensor, "B T S"] | None = None
     text_mask: Bool[Tensor, "B T"] | None = None
     record: Float[Tensor, "B N"] | None = None
@@ -56,6 +60,7 @@ class ModelInputs:
         return ModelInputs(
             present=self.present.to(device),
             volume=None if self.volume is None else self.volume.to(device),
+            images=None if self.images is None else self.images.to(device),
             text=moved(self.text),
             text_mask=moved(self.text_mask),
             record=moved(self.record),
@@ -116,6 +121,10 @@ class MultimodalModel(nn.Module):
             self.trunk = SliceUNet(n_sequences, len(config.volume.regions), config.volume.widths)
             self.volume_tokens = VolumeTokens(self.trunk.n_features, n_sequences, width, config.volume.tokens)
             self.ood = OutOfDistributionScore(summary_widths(self.trunk.n_features, n_sequences)[0])
+        if config.images is not None:
+            self.image_network = build_image_network(config.images.network, config.images.preprocessing.size_pixels)
+            self.image_tokens = ImageTokens(self.image_network.width, width)
+            self.ood = OutOfDistributionScore(self.image_network.width)
         if config.text is not None:
             self.text_tokens = TextTokens(config.text.width, width)
         if config.record:
@@ -148,7 +157,11 @@ class MultimodalModel(nn.Module):
             inputs.present.new_zeros(inputs.present.shape[0], 1, self.config.width, dtype=self.fusion.kind.dtype),
             inputs.present.new_zeros(inputs.present.shape[0], 1),
         )
-        volume = self.volume_tokens(inputs.volume) if inputs.volume is not None else nothing
+        volume = nothing
+        if inputs.volume is not None:
+            volume = self.volume_tokens(inputs.volume)
+        elif inputs.images is not None:
+            volume = self.image_tokens(inputs.images)
         text = (
             self.text_tokens(inputs.text, inputs.text_mask)
             if inputs.text is not None and inputs.text_mask is not None

@@ -42,9 +42,9 @@ class ModelGrid:
     def to_source(self, values: np.ndarray) -> np.ndarray:
         """Return values (D, H, W) as float32 (I, J, K) on the source grid, linear between the grid's cell centres."""
         i, j, k = self.source_shape
-        along_k = _resize_axis(values.astype(np.float32), 0, k)
-        along_j = _resize_axis(along_k, 1, self.padded_ij[1])
-        padded = _resize_axis(along_j, 2, self.padded_ij[0])
+        along_k = resize_axis(values.astype(np.float32), 0, k)
+        along_j = resize_axis(along_k, 1, self.padded_ij[1])
+        padded = resize_axis(along_j, 2, self.padded_ij[0])
         start_i, start_j = (self.padded_ij[0] - i) // 2, (self.padded_ij[1] - j) // 2
         return np.ascontiguousarray(padded[:, start_j : start_j + j, start_i : start_i + i].transpose(2, 1, 0))
 
@@ -157,11 +157,11 @@ def _to_model_grid(voxels: np.ndarray, grid: ModelGrid) -> np.ndarray:
     )
     array = np.pad(voxels, pad, constant_values=float(voxels.min())).transpose(2, 1, 0)
     for axis, size in enumerate(grid.shape):
-        array = _resize_axis(array, axis, size)
+        array = resize_axis(array, axis, size)
     return array.astype(np.float32)
 
 
-def _resize_axis(array: np.ndarray, axis: int, size: int) -> np.ndarray:
+def resize_axis(array: np.ndarray, axis: int, size: int) -> np.ndarray:
     """Resize one axis edge to edge: mean over the covered cells when shrinking, linear between centres when growing."""
     old = array.shape[axis]
     if old == size:

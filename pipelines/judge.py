@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from medmm.cases import CasePlan
+from medmm.cases import EVERY_SERIES, CasePlan
 from medmm.dicom.limits import Limits
 from medmm.errors import InputError
 from medmm.results import Diagnosis, Explanation
@@ -107,8 +107,9 @@ class Judge:
 
     def _diagnose(self, case: Case) -> Diagnosis:
         if self.model.spec.is_volume_required and not case.volumes:
+            kinds = "" if EVERY_SERIES in self.model.spec.roles else f" ({', '.join(self.model.spec.roles)})"
             raise InputError(
-                f"No series of the study is one of those that the model needs ({', '.join(self.model.spec.roles)}).",
+                f"No series of the study is one of those that the model needs{kinds}.",
                 code="series.none",
                 remedy="`medmm check` shows how the series were recognised.",
             )

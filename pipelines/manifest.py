@@ -3,7 +3,8 @@
 Columns (`case` and one of `volumes`, `report`, `report_text` are needed; unknown ones are refused):
     case              name of the case, unique
     patient           whose case it is, so that splits keep patients together; the case itself where there is none
-    volumes           `role=path;role=path`, or one path alone (role `volume`): DICOM folder, NIfTI, PNG or JPEG
+    volumes           `role=path;role=path`, or paths alone (role `volume`, or `volume-1`, `volume-2`, ... where there
+                      are several): DICOM folder, NIfTI, PNG or JPEG
     report            path of a report; or `report_text`, the text itself
     split             for example train, test
     record.<name>     a field of the record
@@ -116,15 +117,18 @@ def read_manifest(path: str | Path) -> Manifest:
 
 
 def parse_volumes(text: str, folder: Path) -> dict[str, Path]:
-    """Return `role=path;role=path` as paths by role.
+    """Return `role=path;role=path` as paths by role; paths alone are `volume`, or numbered where there are several.
 
     Raises:
         ValueError: For a part without a path, or a role twice.
     """
     found: dict[str, Path] = {}
-    for part in filter(None, (part.strip() for part in text.split(";"))):
+    parts = [part.strip() for part in text.split(";") if part.strip()]
+    are_many = sum("=" not in part for part in parts) > 1
+    for rank, part in enumerate(parts, 1):
         role, equals, name = part.partition("=")
-        role, name = (role.strip(), name.strip()) if equals else ("volume", part)
+        alone = f"volume-{rank}" if are_many else "volume"
+        role, name = (role.strip(), name.strip()) if equals else (alone, part)
         if not role or not name:
             raise ValueError("expected role=path;role=path")
         if role in found:

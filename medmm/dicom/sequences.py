@@ -133,6 +133,19 @@ def choose_series(study: Study, roles: Iterable[str]) -> Choice:
     return Choice(chosen, tuple(notes), tuple(absent))
 
 
+def every_series(study: Study) -> Choice:
+    """Return all series of a study but scouts as `series-1`, `series-2`, ..., by series and instance number."""
+
+    def place(series: Series) -> tuple[object, ...]:
+        numbers = (series.header.series_number, series.slices[0].instance.number)
+        known = [2**31 if number is None else number for number in numbers]
+        return (*known, series.series_uid, series.split_key)
+
+    wanted = [series for series in study.series if explain_role(series.header).role != "localizer"]
+    chosen = {f"series-{rank}": series for rank, series in enumerate(sorted(wanted, key=place), 1)}
+    return Choice(chosen, (), ())
+
+
 def _preference(series: Series) -> tuple[object, ...]:
     header, first = series.header, series.slices[0].frame
     kind = header.image_type

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -12,3 +13,7 @@ class Tokens:
 
     values: Float[Tensor, "B N F"]
     mask: Bool[Tensor, "B N"]
+
+    def to(self, device: torch.device) -> "Tokens":
+        """The same on another device."""
+        return Tokens(self.values.to(device), self.mask.to(device))

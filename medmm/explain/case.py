@@ -7,11 +7,12 @@ from medmm.config import TaskSpec
 from medmm.explain.checks import check_explanation
 from medmm.explain.gradients import Traced, contributions, trace
 from medmm.explain.graph import concept_attributions, evidence_paths, mention_evidence
+from medmm.explain.images import cells_to_attributions
 from medmm.explain.modality import field_attributions, modality_shares
 from medmm.explain.text import pieces_to_words
 from medmm.explain.volume import lesion_to_attribution, region_to_attribution
 from medmm.inputs import CaseView
-from medmm.results import Diagnosis, Explanation, ModalityShare, TaskExplanation
+from medmm.results import Diagnosis, Explanation, ModalityShare, TaskExplanation, VolumeAttribution
 from medmm.types import Case, Note
 
 if TYPE_CHECKING:
@@ -76,15 +77,18 @@ def _explain_fusion(
     reader, target = diagnoser.reader, diagnosis.tasks[task.name].prediction
     index = task.index(target)
     parts = contributions(traced, task.name, index)
-    attribution = None
-    if parts.lesion is not None:
+    volumes: tuple[VolumeAttribution, ...] = ()
+    if parts.cells is not None:
+        volumes = cells_to_attributions(parts.cells, view, task.name, target)
+    elif parts.lesion is not None:
         attribution = lesion_to_attribution(parts.lesion, view, reader.model, task.name, target)
+        volumes = () if attribution is None else (attribution,)
     report, record = view.case.report, view.case.record
     shares, baseline = modality_shares(reader, traced.inputs, task, index)
     return TaskExplanation(
         task=task.name,
         target=target,
-        volumes=() if attribution is None else (attribution,),
+        volumes=volumes,
         words=pieces_to_words(parts.pieces, view.encoded, report)
         if parts.pieces is not None and view.encoded is not None and report is not None
         else (),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from medmm.config import MODALITIES, TaskSpec
+from medmm.encoders.tokens import Tokens
 from medmm.encoders.volume import VolumeSummary
 from medmm.heads import probabilities
 from medmm.inputs import CaseReader
@@ -103,6 +104,9 @@ def _repeat(inputs: ModelInputs, count: int) -> ModelInputs:
         volume=None
         if volume is None
         else VolumeSummary(*(rows(getattr(volume, name)) for name in VolumeSummary.__dataclass_fields__)),  # type: ignore[arg-type]  # tensors stay tensors
+        images=None
+        if inputs.images is None
+        else Tokens(rows(inputs.images.values), inputs.images.mask.expand(count, -1)),  # type: ignore[arg-type]  # tensors stay tensors
         text=rows(inputs.text),
         text_mask=inputs.text_mask.expand(count, -1) if inputs.text_mask is not None else None,
         record=rows(inputs.record),

@@ -210,6 +210,10 @@ def _fit_statistics(model: MultimodalModel, features: Sequence[CaseFeatures]) ->
     if len(summaries) > 1:
         model.ood.fit(torch.cat([summary.lesion for summary in summaries]))
         model.volume_tokens.fit(summaries)
+    images = [item.images for item in features if item.images is not None]
+    if len(images) > 1:
+        model.ood.fit(torch.stack([vectors.mean(dim=0) for vectors in images]))
+        model.image_tokens.fit(torch.cat(images))
     texts = [item.text for item in features if item.text is not None]
     if texts:
         model.text_tokens.standard.fit(torch.cat(texts))
@@ -221,4 +225,4 @@ def _balanced_weights(task: TaskSpec, target: np.ndarray) -> Tensor:
 
 
 def _is_learned_here(name: str) -> bool:
-    return not name.startswith(("trunk.", "locations."))
+    return not name.startswith(("trunk.", "image_network.", "locations."))
