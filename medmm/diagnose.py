@@ -27,7 +27,7 @@ SHIPPED = Path(__file__).parent / "models"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """What a caller must know to feed a model."""
+    """What a caller must know to feed a model. `answers` are names that a report should not give away."""
 
     name: str
     version: str
@@ -37,6 +37,7 @@ class ModelSpec:
     record_fields: tuple[str, ...]
     weights_sha256: str
     graph_hash: str
+    answers: tuple[str, ...] = ()
 
 
 class Diagnoser:
@@ -73,6 +74,7 @@ class Diagnoser:
             record_fields=tuple(item.name for item in config.record),
             weights_sha256=self.loaded.weights_sha256,
             graph_hash=self.reader.graph.hash if self.reader.graph is not None else "",
+            answers=tuple(item.title for task in self.model.labels.fusion_tasks() for item in task.classes),
         )
 
     @property

@@ -72,6 +72,8 @@ class CaseWriter:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         report = judged.explanation.report().with_run(config_sha256=self.config.digest, seed=self.config.seed)
+        if self.config.withhold_images:
+            report = report.without_images()
         report.save(
             staging,
             formats=self.config.formats,

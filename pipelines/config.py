@@ -22,6 +22,10 @@ class RunConfig(BaseModel):
     formats: tuple[str, ...] = Field(default=("html", "json", "nii"), description="what is written per case")
     lang: str = Field(default="en", description="language of the reports: en or zh")
     include_report_text: bool = Field(default=False, description="show the report's words in the outputs")
+    label_leak: Literal["warn", "mask"] = Field(
+        default="warn", description="what to do with a report that names an answer: warn, or mask the words"
+    )
+    withhold_images: bool = Field(default=False, description="leave pictures of the volume out of the reports")
     allow_other_graph: bool = Field(
         default=False, description="run although the knowledge graph differs from the model's"
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from medmm.cases import EVERY_SERIES, CasePlan
 from medmm.dicom.limits import Limits
 from medmm.errors import InputError
+from medmm.report_leak import cover_answers, note_leak
 from medmm.results import Diagnosis, Explanation
 from medmm.types import Case, Note
 from pipelines.config import RunConfig
@@ -96,6 +97,7 @@ class Judge:
 
     def judge(self, case: Case) -> Judged | Refused:
         """Return the diagnosis and explanation of a case, or why there is none."""
+        case = self._guarded(case)
         _seed(self.config.seed, case.input_hashes)
         diagnosis = attempt("diagnose", lambda: self._diagnose(case), self.clock)
         if isinstance(diagnosis, Refused) and diagnosis.code == "limit.gpu_memory":
@@ -104,6 +106,13 @@ class Judge:
         if isinstance(diagnosis, Refused):
             return diagnosis
         return Judged(self._explain(case, diagnosis))
+
+    def _guarded(self, case: Case) -> Case:
+        """The case with a report that says, or no longer says, what the model is asked for."""
+        if case.report is None:
+            return case
+        guard = cover_answers if self.config.label_leak == "mask" else note_leak
+        return replace(case, report=guard(case.report, self.model.spec.answers))
 
     def _diagnose(self, case: Case) -> Diagnosis:
         if self.model.spec.is_volume_required and not case.volumes:

@@ -32,6 +32,7 @@ _START = (
 _KEPT_IDLE = 8
 _START_ATTEMPTS = 3
 _START_SECONDS = 120.0
+_WAKE_SECONDS = 10.0  # for one that has worked before
 _RECYCLE_AFTER = 20_000  # files; native decoders may leak
 
 
@@ -91,7 +92,7 @@ def run(tasks: Iterable[Task], workers: int, limits: Limits) -> Iterator[Reply]:
                 task = pending.popleft() if pending else next(queue, None)
                 if task is None:
                     break
-                worker = _checkout()
+                worker = _checkout() if not task.attempts else _start()  # idle ones may have been frozen together
                 active.append(worker)
                 selector.register(worker.channel, selectors.EVENT_READ, worker)
                 _assign(worker, task, limits)
@@ -170,7 +171,8 @@ def _after_death(worker: _Worker, task: Task, death: str, pending: deque[Task]) 
 
 def _assign(worker: _Worker, task: Task, limits: Limits) -> None:
     worker.task, worker.waiting, worker.has_accepted = task, deque(task.items), False
-    worker.deadline = time.monotonic() + _START_SECONDS  # until it accepts: a busy machine starts processes slowly
+    # Until it accepts: a busy machine starts processes slowly, but one that is there answers or is frozen.
+    worker.deadline = time.monotonic() + (_WAKE_SECONDS if worker.served else _START_SECONDS)
     worker.served += len(task.items)
     worker.channel.settimeout(limits.seconds)
     request = {**task.request, task.key: task.encode(task.items), "limits": asdict(limits)}

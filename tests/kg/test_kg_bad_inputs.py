@@ -27,6 +27,7 @@ EXTERNAL = '<?xml version="1.0"?><!DOCTYPE a SYSTEM "http://localhost:9/evil.dtd
 FILE_ENTITY = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><a>&x;</a>'
 
 
+@pytest.mark.bad_input("F1")
 @pytest.mark.parametrize("text", [ENTITY_BOMB, EXTERNAL, FILE_ENTITY, " " * 100_000 + "\n" + EXTERNAL[21:]])
 def test_xml_with_a_doctype_is_refused_unread(tmp_path: Path, text: str) -> None:
     path = tmp_path / "evil.owl"
@@ -37,6 +38,7 @@ def test_xml_with_a_doctype_is_refused_unread(tmp_path: Path, text: str) -> None
     assert caught.value.code == "kg.unsafe_xml"
 
 
+@pytest.mark.bad_input("F2")
 @pytest.mark.parametrize(
     ("name", "data"),
     [
@@ -66,6 +68,7 @@ def test_missing_wrong_or_cut_file_is_a_load_error_with_a_reason(tmp_path: Path,
     assert str(tmp_path) not in str(caught.value)
 
 
+@pytest.mark.bad_input("F2")
 def test_gzip_bomb_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
     path = tmp_path / "bomb.obo.gz"
     with gzip.open(path, "wb", compresslevel=9) as stream:
@@ -81,6 +84,7 @@ def tables(concepts: list[ConceptRecord], relations: list[RelationRecord]) -> So
     return SourceTables(source=SOURCE, concepts=concepts, relations=relations)
 
 
+@pytest.mark.bad_input("F3")
 def test_defects_are_counted_and_survive_searches(caplog: pytest.LogCaptureFixture) -> None:
     concepts = [ConceptRecord(f"D:{n}", "disease", f"disease {n}") for n in range(5)]
     concepts += [ConceptRecord("D:0", "disease", "disease 0"), ConceptRecord("D:9", "disease", " ")]
@@ -109,6 +113,7 @@ def test_defects_are_counted_and_survive_searches(caplog: pytest.LogCaptureFixtu
     assert kg.paths(graph, ["D:0"], "D:4", max_hops=6) == []
 
 
+@pytest.mark.bad_input("F3")
 def test_same_id_with_two_kinds_is_counted_and_the_first_kind_stays() -> None:
     first = tables([ConceptRecord("X:1", "disease", "a")], [])
     second = SourceTables(
@@ -121,6 +126,7 @@ def test_same_id_with_two_kinds_is_counted_and_the_first_kind_stays() -> None:
     assert graph.defects["ids with two kinds"] == 1
 
 
+@pytest.mark.bad_input("F5")
 def test_text_without_any_term_gives_no_mention_no_rank_and_no_path(small_graph: kg.KnowledgeGraph) -> None:
     mentions = kg.link("Lorem ipsum dolor sit amet.", small_graph)
 
@@ -129,6 +135,7 @@ def test_text_without_any_term_gives_no_mention_no_rank_and_no_path(small_graph:
     assert kg.link("", small_graph) == []
 
 
+@pytest.mark.bad_input("F6")
 def test_hub_with_ten_thousand_neighbours_does_not_explode_path_search() -> None:
     hub = ConceptRecord("H:0", "phenotype", "hub")
     leaves = [ConceptRecord(f"D:{n:05d}", "disease", f"disease number {n}") for n in range(10_000)]
@@ -145,6 +152,7 @@ def test_hub_with_ten_thousand_neighbours_does_not_explode_path_search() -> None
     assert len(found[0].hops) == 2
 
 
+@pytest.mark.bad_input("F6")
 def test_stop_word_synonyms_are_ignored() -> None:
     record = ConceptRecord("X:1", "disease", "Indium disease", (Synonym("in"), Synonym("as"), Synonym("on the")))
     graph = build_from_tables([tables([record], [])])
@@ -153,6 +161,7 @@ def test_stop_word_synonyms_are_ignored() -> None:
     assert len(kg.link("Known indium disease.", graph)) == 1
 
 
+@pytest.mark.bad_input("F6")
 def test_linking_time_grows_with_the_text_not_with_its_square(default_graph: kg.KnowledgeGraph) -> None:
     linker = kg.Linker(default_graph)
     text = "Ring-enhancing lesion in the left frontal lobe without hemorrhage. "

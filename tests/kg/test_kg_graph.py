@@ -71,6 +71,7 @@ def test_file_round_trip_keeps_everything(small_graph: kg.KnowledgeGraph, tmp_pa
         np.testing.assert_array_equal(read.arrays[name], array)
 
 
+@pytest.mark.bad_input("H8")
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "foreign"])
 def test_damaged_file_is_refused_and_a_damaged_cache_is_rebuilt(
     damage: str, small_graph: kg.KnowledgeGraph, tmp_path: Path

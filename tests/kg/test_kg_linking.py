@@ -91,6 +91,7 @@ def test_definitions_are_found_after_schwartz_and_hearst() -> None:
     assert found == [("WAS", "Wiskott-Aldrich syndrome"), ("G6PD", "glucose-6-phosphate dehydrogenase")]
 
 
+@pytest.mark.bad_input("E8")
 @pytest.mark.parametrize(
     ("sentence", "mention", "expected"),
     [

@@ -83,6 +83,7 @@ def test_obo_gives_synonyms_xrefs_parents_and_replaced_ids(tmp_path: Path) -> No
     assert tables.defects["obsolete terms"] == 1
 
 
+@pytest.mark.bad_input("F4")
 def test_obsolete_and_alternative_ids_lead_to_the_living_concept(tmp_path: Path) -> None:
     path = tmp_path / "tiny.obo"
     path.write_text(OBO)

@@ -71,6 +71,7 @@ def test_a_study_becomes_a_case_with_volumes_report_and_record(source: Path) -> 
     assert all(len(case.input_hashes["flair"]) == 64 for case in cases)
 
 
+@pytest.mark.bad_input("I1")
 def test_nothing_in_a_case_names_the_patient(source: Path) -> None:
     for case in medmm.read_cases(source / "studies", reports=source / "reports", records=source / "records.csv"):
         assert "PHANTOM" not in repr(case).upper().replace("PHANTOM_HEAD", "")
@@ -110,6 +111,7 @@ def test_a_report_is_found_by_patient_by_study_in_a_table_and_beside_the_images(
     assert _only(study).read().report is not None
 
 
+@pytest.mark.bad_input("E7")
 def test_of_several_reports_the_given_one_is_used_and_the_others_noted(study: Path, tmp_path: Path) -> None:
     (study / "PHANTOM-0000" / "report.txt").write_text("FINDINGS:\nBeside the images.\n")
     (tmp_path / "PHANTOM-0000.txt").write_text(TEXT)
@@ -131,6 +133,7 @@ def test_a_report_beside_several_studies_belongs_to_none(study: Path) -> None:
     assert [plan.report for plan in find_cases(study, id_key=KEY).plans] == [None, None]
 
 
+@pytest.mark.bad_input("E6")
 def test_a_report_named_by_a_patient_with_two_studies_is_refused(study: Path, tmp_path: Path) -> None:
     _second_study(study)
     reports = tmp_path / "reports"
@@ -142,6 +145,7 @@ def test_a_report_named_by_a_patient_with_two_studies_is_refused(study: Path, tm
     assert codes == ["identity.conflict", "identity.conflict"]
 
 
+@pytest.mark.bad_input("E6")
 def test_a_report_that_names_another_patient_is_refused(study: Path, tmp_path: Path) -> None:
     _second_study(study, patient="OTHER")
     reports = tmp_path / "reports"
@@ -157,6 +161,7 @@ def test_a_report_that_names_another_patient_is_refused(study: Path, tmp_path: P
     assert "OTHER" not in str(caught.value)
 
 
+@pytest.mark.bad_input("E6")
 def test_reports_that_disagree_in_a_table_refuse_their_case_only(study: Path, tmp_path: Path) -> None:
     _second_study(study, patient="OTHER")
     table = tmp_path / "reports.csv"
@@ -168,6 +173,7 @@ def test_reports_that_disagree_in_a_table_refuse_their_case_only(study: Path, tm
     assert sorted(problems) == ["", "identity.conflict"]
 
 
+@pytest.mark.bad_input("E1")
 def test_an_empty_report_counts_as_missing(study: Path) -> None:
     (study / "PHANTOM-0000" / "report.txt").write_text("See previous report.")
 
@@ -240,6 +246,7 @@ def test_only_wanted_fields_are_kept(study: Path, tmp_path: Path) -> None:
     assert record.values == {"marker": 0.5}
 
 
+@pytest.mark.bad_input("D3")
 def test_studies_without_patient_id_stay_apart(study: Path) -> None:
     _second_study(study, patient="")
     _edit(study / "PHANTOM-0000", lambda dataset: setattr(dataset, "PatientID", ""))
@@ -247,6 +254,7 @@ def test_studies_without_patient_id_stay_apart(study: Path) -> None:
     assert len({plan.case_id for plan in find_cases(study, id_key=KEY).plans}) == 2
 
 
+@pytest.mark.bad_input("D2")
 def test_one_patient_id_with_two_birth_dates_is_refused(study: Path) -> None:
     _second_study(study)
     _edit(study / "PHANTOM-0000", lambda dataset: setattr(dataset, "PatientBirthDate", "19600101"))
@@ -301,6 +309,7 @@ def test_a_refused_case_does_not_end_the_iteration(study: Path) -> None:
     assert refused == ["series.gap"]
 
 
+@pytest.mark.bad_input("H10")
 def test_a_file_that_vanishes_after_discovery_refuses_the_case(study: Path) -> None:
     plan = _only(study)
     next((study / "PHANTOM-0000" / "series_flair").iterdir()).unlink()

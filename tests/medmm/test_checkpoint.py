@@ -87,6 +87,7 @@ def test_saving_the_same_model_twice_gives_the_same_bytes(folder: Path, tmp_path
     assert all((tmp_path / "twin" / name).read_bytes() == (folder / name).read_bytes() for name in PARTS)
 
 
+@pytest.mark.bad_input("G2")
 @pytest.mark.parametrize("name", PARTS[:-1])
 def test_one_flipped_bit_is_noticed_in_every_part(folder: Path, name: str) -> None:
     content = bytearray((folder / name).read_bytes())
@@ -96,6 +97,7 @@ def test_one_flipped_bit_is_noticed_in_every_part(folder: Path, name: str) -> No
     assert refused(folder, f"Expected {name} to have the SHA-256") == "model.corrupt"
 
 
+@pytest.mark.bad_input("G3")
 @pytest.mark.parametrize("name", PARTS)
 def test_a_missing_piece_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
@@ -110,6 +112,7 @@ def test_a_manifest_that_vouches_for_nothing_is_refused(folder: Path, content: s
     assert refused(folder, r"manifest\.json") == "model.corrupt"
 
 
+@pytest.mark.bad_input("G1")
 @pytest.mark.parametrize("suffix", ["pt", "pth", "pkl", "joblib", "ckpt", "bin"])
 def test_weights_that_can_execute_code_are_refused_as_unsafe(folder: Path, suffix: str) -> None:
     (folder / "model.safetensors").rename(folder / f"model.{suffix}")
@@ -117,6 +120,7 @@ def test_weights_that_can_execute_code_are_refused_as_unsafe(folder: Path, suffi
     assert refused(folder, f"model.{suffix}, which can execute code") == "model.unsafe"
 
 
+@pytest.mark.bad_input("G1")
 def test_a_pickled_file_in_place_of_a_directory_is_refused_as_unsafe(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"\x80\x04.")
 
@@ -126,6 +130,7 @@ def test_a_pickled_file_in_place_of_a_directory_is_refused_as_unsafe(tmp_path: P
     assert caught.value.code == "model.unsafe"
 
 
+@pytest.mark.bad_input("G1")
 def test_a_pickle_under_the_name_of_safetensors_is_not_run(folder: Path, tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, ...]:
@@ -138,6 +143,7 @@ def test_a_pickle_under_the_name_of_safetensors_is_not_run(folder: Path, tmp_pat
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.bad_input("G1")
 def test_loading_unpickles_nothing(folder: Path) -> None:
     seen: list[str] = []
     is_watching = [True]
@@ -153,6 +159,7 @@ def test_loading_unpickles_nothing(folder: Path) -> None:
     assert seen == []
 
 
+@pytest.mark.bad_input("G2")
 def test_weights_cut_short_are_refused(folder: Path) -> None:
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
@@ -161,36 +168,42 @@ def test_weights_cut_short_are_refused(folder: Path) -> None:
     assert refused(folder, "Expected safetensors") == "model.corrupt"
 
 
+@pytest.mark.bad_input("G2")
 def test_an_extra_tensor_is_named(folder: Path) -> None:
     change_weights(folder, lambda weights: weights.update(intruder=torch.zeros(1)))
 
     assert refused(folder, "intruder is unknown in") == "model.corrupt"
 
 
+@pytest.mark.bad_input("G2")
 def test_a_missing_tensor_is_named(folder: Path) -> None:
     change_weights(folder, lambda weights: weights.pop("fusion.nothing"))
 
     assert refused(folder, "fusion.nothing is missing from") == "model.corrupt"
 
 
+@pytest.mark.bad_input("G2")
 def test_a_tensor_of_another_shape_is_named(folder: Path) -> None:
     change_weights(folder, lambda weights: weights.update({"fusion.nothing": torch.zeros(3)}))
 
     assert refused(folder, r"fusion.nothing as \(8,\)") == "model.corrupt"
 
 
+@pytest.mark.bad_input("G2")
 def test_a_tensor_of_another_type_is_named(folder: Path) -> None:
     change_weights(folder, lambda weights: weights.update({"fusion.nothing": torch.zeros(8).half()}))
 
     assert refused(folder, "float32 .got .* torch.float16") == "model.corrupt"
 
 
+@pytest.mark.bad_input("G2")
 def test_a_weight_that_is_no_number_is_named(folder: Path) -> None:
     change_weights(folder, lambda weights: weights["fusion.nothing"].fill_(float("nan")))
 
     assert refused(folder, "Expected numbers in fusion.nothing") == "model.corrupt"
 
 
+@pytest.mark.bad_input("G5")
 @pytest.mark.parametrize(("name", "place"), [("config.json", "volume"), ("labels.json", "tasks")])
 def test_an_unknown_setting_is_named_with_its_place(folder: Path, name: str, place: str) -> None:
     content = json.loads((folder / name).read_text(encoding="utf-8"))
@@ -202,6 +215,7 @@ def test_an_unknown_setting_is_named_with_its_place(folder: Path, name: str, pla
     assert refused(folder, rf"at {place}.*colour") == "config.key"
 
 
+@pytest.mark.bad_input("G3")
 def test_a_directory_of_a_later_format_is_refused(folder: Path) -> None:
     content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps(content | {"format": 2}), encoding="utf-8")

@@ -68,6 +68,7 @@ def test_the_result_says_what_was_there(diagnoser: Diagnoser) -> None:
     assert diagnosis.present == {"volume": True, "text": False, "record": True, "graph": False}
 
 
+@pytest.mark.bad_input("E2")
 def test_an_optional_volume_may_be_missing(diagnoser: Diagnoser) -> None:
     diagnosis = diagnoser.diagnose(replace(tiny.build_case(1), volumes={}))
 
@@ -75,6 +76,7 @@ def test_an_optional_volume_may_be_missing(diagnoser: Diagnoser) -> None:
     assert diagnosis.tasks["side"].abstain_reason == "There is no volume to answer this from."
 
 
+@pytest.mark.bad_input("E2")
 def test_a_case_with_nothing_to_read_is_refused(diagnoser: Diagnoser) -> None:
     with pytest.raises(InputError, match="volume, report or record") as caught:
         diagnoser.diagnose(Case(case_id="a"))
@@ -82,6 +84,7 @@ def test_a_case_with_nothing_to_read_is_refused(diagnoser: Diagnoser) -> None:
     assert caught.value.code == "modality.missing"
 
 
+@pytest.mark.bad_input("E2")
 def test_a_required_volume_that_is_missing_is_refused() -> None:
     diagnoser = tiny.build_diagnoser(tiny.build_model(tiny.build_config(is_required=True)))
 
@@ -166,6 +169,7 @@ def folder_of_another_graph(tmp_path, graph: KnowledgeGraph, monkeypatch: pytest
     return str(tmp_path)
 
 
+@pytest.mark.bad_input("F7")
 def test_another_knowledge_graph_is_refused(folder_of_another_graph: str) -> None:
     with pytest.raises(UsageError, match="ffffffffffff that the model was trained with") as caught:
         load_model(folder_of_another_graph, "cpu")
@@ -173,6 +177,7 @@ def test_another_knowledge_graph_is_refused(folder_of_another_graph: str) -> Non
     assert caught.value.code == "kg.version"
 
 
+@pytest.mark.bad_input("F7")
 def test_another_knowledge_graph_that_is_forced_is_noted_on_every_result(folder_of_another_graph: str) -> None:
     diagnoser = load_model(folder_of_another_graph, "cpu", allow_other_graph=True)
 
@@ -188,6 +193,7 @@ def test_a_model_that_is_not_there_is_named_with_what_is() -> None:
     assert caught.value.code == "model.incomplete"
 
 
+@pytest.mark.bad_input("G7")
 @pytest.mark.parametrize("name", ["tpu", "mps", "cuda:99", "", "cpu:x"])
 def test_a_device_that_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -196,6 +202,7 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
     assert caught.value.code == "device.none"
 
 
+@pytest.mark.bad_input("G7")
 def test_the_device_chosen_by_auto_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "medmm.device"):
         device = choose_device("auto")
@@ -203,6 +210,7 @@ def test_the_device_chosen_by_auto_is_logged(caplog: pytest.LogCaptureFixture) -
     assert f"Running on {device.type}." in caplog.messages
 
 
+@pytest.mark.bad_input("I9")
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_a_gpu_answers_and_explains_as_the_cpu_does(graph: KnowledgeGraph, diagnoser: Diagnoser) -> None:

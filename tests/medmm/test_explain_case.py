@@ -85,6 +85,7 @@ def test_shares_add_up_whatever_is_given(diagnoser: Diagnoser, given: str) -> No
     assert sum(share.share for share in part.modalities) == pytest.approx(gained, abs=1e-5)
 
 
+@pytest.mark.bad_input("E2")
 def test_an_absent_modality_has_no_share(diagnoser: Diagnoser) -> None:
     explanation = explain(diagnoser, tiny.build_case(1, text=None))
 
@@ -121,6 +122,7 @@ def test_the_heatmap_lies_on_the_source_grid(diagnoser: Diagnoser, task: str) ->
     np.testing.assert_array_equal(attribution.affine_ras, phantom.volumes["flair"].affine_ras)
 
 
+@pytest.mark.bad_input("I7")
 def test_an_answer_that_the_volume_speaks_against_has_no_heatmap(diagnoser: Diagnoser) -> None:
     case = tiny.build_case(1, text=None)
     diagnosis = diagnoser.diagnose(case)
@@ -155,6 +157,7 @@ def test_the_heatmap_runs_from_zero_to_one(explained: Explanation) -> None:
     assert values.max() == 1
 
 
+@pytest.mark.bad_input("E3")
 def test_words_are_where_the_report_has_them(explained: Explanation) -> None:
     words = explained.tasks["kind"].words
 

@@ -47,10 +47,12 @@ def test_evidence_weighs_what_the_report_says_of_a_concept(text: str, weight: fl
     assert weights(text, graph) == {tiny.RING: weight}
 
 
+@pytest.mark.bad_input("E8")
 def test_what_relatives_had_is_no_evidence(graph: KnowledgeGraph) -> None:
     assert weights("Family history: brother had glioblastoma.", graph) == {}
 
 
+@pytest.mark.bad_input("E8")
 def test_only_affirmed_concepts_start_a_walk(graph: KnowledgeGraph) -> None:
     evidence = report_evidence(kg.link("Ring enhancement. No dural tail.", graph), graph)
 
@@ -97,6 +99,7 @@ def test_a_class_without_concept_has_an_empty_vector(graph: KnowledgeGraph) -> N
     assert vectors[0].any()
 
 
+@pytest.mark.bad_input("F5")
 def test_nothing_known_to_the_graph_is_noted(reader: CaseReader) -> None:
     view = reader.read(Case(case_id="a", report=Report(text="The patient was here."), volumes={}))
 
@@ -156,6 +159,7 @@ def test_the_same_case_gives_the_same_features(reader: CaseReader) -> None:
     assert np.array_equal(first.walk["kind"], second.walk["kind"])
 
 
+@pytest.mark.bad_input("G4")
 def test_a_text_encoder_of_another_width_is_refused(text_encoder: TextEncoder, graph: KnowledgeGraph) -> None:
     from medmm.errors import UsageError
 

@@ -194,6 +194,7 @@ def test_intensities_have_no_unit_for_all_gains_and_offsets(gain: float, offset:
     np.testing.assert_allclose(changed, standardise(voxels, role="t1"), atol=1e-3)
 
 
+@pytest.mark.bad_input("G4")
 def test_a_grid_that_the_trunk_cannot_quarter_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple of 4"):
         Preprocessing(roles=("t1",), reference_order=("t1",), size_pixels=22)

@@ -14,6 +14,7 @@ def _table(tmp_path: Path, text: str, encoding: str = "utf-8") -> Path:
     return path
 
 
+@pytest.mark.bad_input("E11")
 def test_ids_stay_text(tmp_path: Path) -> None:
     table = read_table(_table(tmp_path, "patient_id,age\n007,40\n7,50\n1e3,60\n"))
 
@@ -46,6 +47,7 @@ def test_usual_delimiters_and_a_byte_order_mark_are_read(tmp_path: Path, delimit
     assert table.columns == ("sex",)
 
 
+@pytest.mark.bad_input("E11")
 def test_quotes_may_hold_line_breaks(tmp_path: Path) -> None:
     table = read_table(_table(tmp_path, 'patient_id,report\nA,"one\ntwo, ""three"""\n'), needs=("report",))
 
@@ -54,6 +56,7 @@ def test_quotes_may_hold_line_breaks(tmp_path: Path) -> None:
     assert row.cells["report"] == 'one\ntwo, "three"'
 
 
+@pytest.mark.bad_input("E6")
 def test_rows_that_disagree_are_refused_and_rows_that_agree_are_one(tmp_path: Path) -> None:
     table = read_table(_table(tmp_path, "patient_id,age\nA,40\nA,41\nB,50\nB,50\n"))
 
@@ -63,6 +66,7 @@ def test_rows_that_disagree_are_refused_and_rows_that_agree_are_one(tmp_path: Pa
     assert table.find(study_uid="", patient_id="B") is not None
 
 
+@pytest.mark.bad_input("E11")
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -96,6 +100,7 @@ def test_cells_become_numbers_text_or_nothing() -> None:
     assert record.notes == ()
 
 
+@pytest.mark.bad_input("D8")
 @pytest.mark.parametrize("cell", ["-1", "140", "nan", "inf", "old", "1e999"])
 def test_impossible_ages_are_left_out_with_a_note(cell: str) -> None:
     record = record_of({"age_years": cell}, ["age_years"])
@@ -104,6 +109,7 @@ def test_impossible_ages_are_left_out_with_a_note(cell: str) -> None:
     assert cell == "nan" or [note.code for note in record.notes] == ["record.value"]
 
 
+@pytest.mark.bad_input("E11")
 def test_a_large_table_is_read_whole(tmp_path: Path) -> None:
     rows = "".join(f"P{number:07d},{number % 90}\n" for number in range(200_000))
 

@@ -41,6 +41,7 @@ class RuleSpec:
     record_fields: tuple[str, ...] = ("age_years", "sex")
     weights_sha256: str = "0" * 64
     graph_hash: str = "1" * 64
+    answers: tuple[str, ...] = CLASSES
 
 
 class RuleModel:

@@ -59,6 +59,7 @@ def test_every_study_gets_a_row_and_a_folder(whole: Path) -> None:
     assert (whole / "index.html").is_file()
 
 
+@pytest.mark.bad_input("I1")
 def test_the_id_map_is_private_and_says_who_is_who(whole: Path) -> None:
     rows = _table(whole / "id_map.csv")
 
@@ -67,6 +68,7 @@ def test_the_id_map_is_private_and_says_who_is_who(whole: Path) -> None:
     assert {row["id"] for row in rows} == {row["case"] for row in _table(whole / "results.csv")}
 
 
+@pytest.mark.bad_input("I11")
 def test_the_run_record_names_versions_hashes_times_and_counts(whole: Path) -> None:
     run = json.loads((whole / "run.json").read_text())
 
@@ -80,6 +82,7 @@ def test_the_run_record_names_versions_hashes_times_and_counts(whole: Path) -> N
     assert len(run["inputs"]) == N_CASES
 
 
+@pytest.mark.bad_input("I8")
 @pytest.mark.parametrize("workers", [2, 4])
 def test_the_number_of_workers_changes_no_byte(whole: Path, make_job: MakeJob, workers: int) -> None:
     job = make_job(workers=workers)
@@ -89,6 +92,7 @@ def test_the_number_of_workers_changes_no_byte(whole: Path, make_job: MakeJob, w
     assert digests(job.output) == digests(whole)
 
 
+@pytest.mark.bad_input("I8")
 def test_other_folders_and_file_names_change_no_byte_but_the_id_map(
     whole: Path, make_job: MakeJob, cohort: Cohort, tmp_path: Path
 ) -> None:
@@ -103,6 +107,7 @@ def test_other_folders_and_file_names_change_no_byte_but_the_id_map(
     assert ours == theirs
 
 
+@pytest.mark.bad_input("I1")
 def test_a_case_that_breaks_the_model_is_one_row_of_failures(make_job: MakeJob, cohort: Cohort) -> None:
     job = make_job()
     age = next(case.age_years for case in cohort.cases if case.record_has_age)
@@ -134,6 +139,7 @@ def test_a_broken_study_is_refused_and_the_rest_is_diagnosed(make_job: MakeJob, 
     assert failure["remedy"]
 
 
+@pytest.mark.bad_input("I7")
 def test_a_failed_explanation_leaves_the_diagnosis_with_a_warning(make_job: MakeJob) -> None:
     job = make_job()
 
@@ -178,6 +184,7 @@ def test_resume_of_a_finished_run_does_nothing_again(make_job: MakeJob, whole: P
     assert digests(make_job().output) == digests(whole)
 
 
+@pytest.mark.bad_input("H2")
 def test_a_stopped_run_keeps_what_is_finished_and_resumes_to_the_same_bytes(make_job: MakeJob, whole: Path) -> None:
     switch = StopSwitch(grace_s=60)
 
@@ -199,6 +206,7 @@ def test_a_stopped_run_keeps_what_is_finished_and_resumes_to_the_same_bytes(make
     assert digests(make_job().output) == digests(whole)
 
 
+@pytest.mark.bad_input("H8")
 def test_a_damaged_ledger_line_or_a_missing_output_has_its_case_done_again(make_job: MakeJob, whole: Path) -> None:
     job = make_job()
     diagnose_folder(job, RuleModel)
@@ -216,6 +224,7 @@ def test_a_damaged_ledger_line_or_a_missing_output_has_its_case_done_again(make_
     assert digests(job.output) == digests(whole)
 
 
+@pytest.mark.bad_input("H10")
 def test_changed_vanished_and_new_studies_are_told_on_resume(
     make_job: MakeJob, cohort: Cohort, tmp_path: Path, whole: Path
 ) -> None:
@@ -241,6 +250,7 @@ def test_changed_vanished_and_new_studies_are_told_on_resume(
     assert len(_table(make_job().output / "results.csv")) == N_CASES - 1
 
 
+@pytest.mark.bad_input("H10")
 def test_a_changed_input_file_has_its_case_done_again(make_job: MakeJob, cohort: Cohort, tmp_path: Path) -> None:
     reports = tmp_path / "reports"
     shutil.copytree(cohort.reports, reports)
@@ -254,6 +264,7 @@ def test_a_changed_input_file_has_its_case_done_again(make_job: MakeJob, cohort:
     assert len(model.diagnosed) == 1
 
 
+@pytest.mark.bad_input("G6")
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -271,6 +282,7 @@ def test_another_configuration_does_not_resume(make_job: MakeJob, change: dict[s
     assert caught.value.code == "config.output"
 
 
+@pytest.mark.bad_input("G6")
 def test_another_model_does_not_resume(make_job: MakeJob) -> None:
     diagnose_folder(make_job(), RuleModel)
 
@@ -278,6 +290,7 @@ def test_another_model_does_not_resume(make_job: MakeJob) -> None:
         diagnose_folder(make_job(may_resume=True), lambda: RuleModel(spec=RuleSpec(weights_sha256="f" * 64)))
 
 
+@pytest.mark.bad_input("G6")
 def test_overwrite_replaces_a_run_and_leaves_other_files(make_job: MakeJob, whole: Path) -> None:
     diagnose_folder(make_job(config=RunConfig(formats=("json",))), RuleModel)
     (make_job().output / "notes.txt").write_text("mine")
@@ -292,6 +305,7 @@ def test_overwrite_replaces_a_run_and_leaves_other_files(make_job: MakeJob, whol
     assert found == digests(whole)
 
 
+@pytest.mark.bad_input("G6")
 def test_an_earlier_run_is_not_touched_unasked(make_job: MakeJob) -> None:
     diagnose_folder(make_job(), RuleModel)
 
@@ -301,6 +315,7 @@ def test_an_earlier_run_is_not_touched_unasked(make_job: MakeJob) -> None:
     assert caught.value.code == "config.output"
 
 
+@pytest.mark.bad_input("G6")
 def test_output_and_input_may_not_lie_in_one_another(make_job: MakeJob, cohort: Cohort) -> None:
     for output in (cohort.studies / "out", cohort.studies.parent, cohort.studies):
         with pytest.raises(UsageError, match="in one another"):
@@ -336,6 +351,7 @@ def test_a_study_without_a_needed_series_is_refused_by_name(make_job: MakeJob, c
     assert failure["code"] == "series.none"
 
 
+@pytest.mark.bad_input("G5")
 def test_settings_name_the_key_and_the_nearest_one() -> None:
     with pytest.raises(UsageError, match="worker_memory_gb"):
         settings_from(["worker_memory=4"])

@@ -93,6 +93,7 @@ def test_a_stop_finishes_the_case_in_hand_and_starts_no_other() -> None:
     assert switch.exit_code == 3
 
 
+@pytest.mark.bad_input("H2")
 def test_a_stop_does_not_wait_for_a_reader_that_hangs() -> None:
     switch, release = StopSwitch(grace_s=60), threading.Event()
     timer = threading.Timer(0.3, switch.turn_on, (2,))
@@ -159,6 +160,7 @@ def test_a_full_disk_is_no_matter_of_one_case(number: int) -> None:
     assert caught.value.code == "disk.full"
 
 
+@pytest.mark.bad_input("H11")
 @pytest.mark.parametrize("failures", [1, READ_TRIES - 1, READ_TRIES])
 def test_network_disks_get_another_chance_but_not_for_ever(failures: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.engine.attempts.RETRY_WAIT_S", 0.0)

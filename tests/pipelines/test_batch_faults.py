@@ -57,6 +57,7 @@ def _decoders() -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.bad_input("H3")
 def test_a_full_disk_stops_the_run_and_more_space_finishes_it(
     small_disk: Path, make_job: MakeJob, tmp_path: Path
 ) -> None:
@@ -73,6 +74,7 @@ def test_a_full_disk_stops_the_run_and_more_space_finishes_it(
     assert digests(tmp_path / "roomy") == digests(make_job().output)
 
 
+@pytest.mark.bad_input("H3")
 @pytest.mark.parametrize("allowed", [0, 3, 11, 30, 40])
 def test_a_disk_full_at_any_file_stops_the_run_and_leaves_nothing_torn(
     make_job: MakeJob, allowed: int, monkeypatch: pytest.MonkeyPatch
@@ -110,6 +112,7 @@ def compressed(cohort: Cohort, tmp_path: Path) -> Path:
     return tmp_path / "compressed"
 
 
+@pytest.mark.bad_input("H5")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_decoder_that_dies_costs_no_case(make_job: MakeJob, compressed: Path, number: int) -> None:
     hit = []
@@ -126,6 +129,7 @@ def test_a_decoder_that_dies_costs_no_case(make_job: MakeJob, compressed: Path, 
     assert (summary.cases, summary.refused) == (N_CASES, 0)
 
 
+@pytest.mark.bad_input("H10")
 def test_a_file_that_changes_after_discovery_refuses_its_case_only(
     make_job: MakeJob, cohort: Cohort, tmp_path: Path
 ) -> None:
@@ -160,6 +164,7 @@ def test_files_that_are_no_files_are_skipped_and_never_waited_for(
     assert (summary.cases, summary.refused) == (1, 0)
 
 
+@pytest.mark.bad_input("H5")
 @pytest.mark.parametrize("moment", [0.0, 0.3])
 def test_no_decoder_outlives_a_killed_run(cohort: Cohort, tmp_path: Path, moment: float) -> None:
     rules = Path(__file__).with_name("rule_model.py")

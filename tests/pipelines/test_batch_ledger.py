@@ -55,6 +55,7 @@ def test_the_last_entry_of_a_case_counts(tmp_path: Path) -> None:
     assert read_ledger(tmp_path / "ledger").entries["case-1"].stamp == "later"
 
 
+@pytest.mark.bad_input("H8")
 def test_a_ledger_cut_at_any_byte_loses_at_most_the_last_line(tmp_path: Path) -> None:
     _write(tmp_path / "whole")
     content = (tmp_path / "whole").read_bytes()
@@ -81,6 +82,7 @@ def test_lines_added_after_a_torn_one_are_read(tmp_path: Path) -> None:
     assert state.ignored_lines == 1
 
 
+@pytest.mark.bad_input("H8")
 @settings(max_examples=200, deadline=None)
 @given(place=st.integers(min_value=0, max_value=10_000), bit=st.integers(min_value=0, max_value=7))
 def test_a_flipped_bit_is_never_trusted(tmp_path_factory: pytest.TempPathFactory, place: int, bit: int) -> None:
@@ -96,6 +98,7 @@ def test_a_flipped_bit_is_never_trusted(tmp_path_factory: pytest.TempPathFactory
     assert state.fingerprint in (None, FINGERPRINT)
 
 
+@pytest.mark.bad_input("H8")
 @pytest.mark.parametrize("version", [0, 2])
 def test_a_ledger_of_another_version_is_not_trusted(
     tmp_path: Path, version: int, monkeypatch: pytest.MonkeyPatch
@@ -107,6 +110,7 @@ def test_a_ledger_of_another_version_is_not_trusted(
     assert read_ledger(tmp_path / "ledger").fingerprint is None
 
 
+@pytest.mark.bad_input("H3")
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_stops_the_run_and_says_how_much_is_needed() -> None:
     with Ledger(Path("/dev/full")) as ledger, pytest.raises(StopRun, match=r"\d+ bytes needed") as caught:

@@ -25,6 +25,7 @@ def shards(make_job: MakeJob) -> list[Path]:
     return [job.output for job in jobs]
 
 
+@pytest.mark.bad_input("I8")
 def test_merged_shards_equal_one_run_byte_for_byte(shards: list[Path], make_job: MakeJob, tmp_path: Path) -> None:
     diagnose_folder(make_job(), RuleModel)
 

@@ -24,6 +24,7 @@ def test_a_new_folder_is_made_with_its_parents(tmp_path: Path) -> None:
     assert list(folder.root.iterdir()) == []
 
 
+@pytest.mark.bad_input("H4")
 def test_a_folder_that_cannot_be_written_is_wrong_usage(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
 
@@ -33,6 +34,7 @@ def test_a_folder_that_cannot_be_written_is_wrong_usage(tmp_path: Path) -> None:
     assert caught.value.code == "config.output"
 
 
+@pytest.mark.bad_input("H4")
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder_is_wrong_usage(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
@@ -77,6 +79,7 @@ def test_clearing_follows_no_link(tmp_path: Path) -> None:
     assert not (out / "cases").exists()
 
 
+@pytest.mark.bad_input("G6")
 @pytest.mark.parametrize(("source", "target"), [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a", "a/../a/c")])
 def test_folders_in_one_another_are_refused(tmp_path: Path, source: str, target: str) -> None:
     with pytest.raises(UsageError, match="in one another"):
@@ -95,6 +98,7 @@ def test_neighbours_with_a_common_start_are_apart(tmp_path: Path) -> None:
     check_apart(tmp_path / "studies", tmp_path / "studies-out")
 
 
+@pytest.mark.bad_input("G6", "H9")
 def test_a_second_run_is_refused_while_the_first_holds_the_folder(tmp_path: Path) -> None:
     folder = OutputFolder(tmp_path)
 
@@ -106,6 +110,7 @@ def test_a_second_run_is_refused_while_the_first_holds_the_folder(tmp_path: Path
     assert not (tmp_path / LOCK_NAME).exists()
 
 
+@pytest.mark.bad_input("H9")
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
@@ -115,6 +120,7 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
         assert json.loads((tmp_path / LOCK_NAME).read_text())["pid"] == os.getpid()
 
 
+@pytest.mark.bad_input("H9")
 def test_a_process_id_that_came_again_is_not_taken_for_the_owner(tmp_path: Path) -> None:
     _lock(tmp_path, pid=os.getpid(), started=12345.0)
 
@@ -122,6 +128,7 @@ def test_a_process_id_that_came_again_is_not_taken_for_the_owner(tmp_path: Path)
         pass
 
 
+@pytest.mark.bad_input("H9")
 @pytest.mark.parametrize("content", ['{"host": "other-host", "pid": 1, "started": 1.0}', "", "{torn", "[1]"])
 def test_a_lock_that_cannot_be_judged_is_explained(tmp_path: Path, content: str) -> None:
     (tmp_path / LOCK_NAME).write_text(content)

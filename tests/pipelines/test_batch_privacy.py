@@ -79,6 +79,7 @@ def marked(cohort: Cohort, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.bad_input("I1", "I2", "I4")
 def test_no_identifier_is_in_any_output_but_the_id_map(
     marked: Path, make_job: MakeJob, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -97,6 +98,7 @@ def test_no_identifier_is_in_any_output_but_the_id_map(
         assert not [text for text in spoken if marker in text], marker
 
 
+@pytest.mark.bad_input("I2")
 def test_report_words_are_shown_only_when_asked_for(marked: Path, make_job: MakeJob) -> None:
     config = make_job().config.model_copy(update={"include_report_text": True})
     job = make_job(folder=marked / "studies", reports=marked / "reports", config=config)
@@ -106,6 +108,7 @@ def test_report_words_are_shown_only_when_asked_for(marked: Path, make_job: Make
     assert any(REPORT_MARKER in content for content in _everything_written(job.output).values())
 
 
+@pytest.mark.bad_input("D1", "D4", "D5", "D6")
 def test_hostile_ids_make_no_path_no_formula_and_no_script(cohort: Cohort, make_job: MakeJob, tmp_path: Path) -> None:
     source = cohort.studies / "PHANTOM-0000"
     for number, text in enumerate(HOSTILE):
@@ -124,6 +127,7 @@ def test_hostile_ids_make_no_path_no_formula_and_no_script(cohort: Cohort, make_
     assert "<script>alert" not in (job.output / "index.html").read_text()
 
 
+@pytest.mark.bad_input("D4", "E10")
 def test_a_report_can_hold_anything_without_effect(cohort: Cohort, make_job: MakeJob, tmp_path: Path) -> None:
     shutil.copytree(cohort.studies / "PHANTOM-0000", tmp_path / "studies" / "one")
     (tmp_path / "reports").mkdir()

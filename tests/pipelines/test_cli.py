@@ -137,6 +137,7 @@ def test_an_error_says_what_to_do_and_its_code(medmm: Run, cohort: Cohort, tmp_p
     assert "code: config.output" in done.stderr
 
 
+@pytest.mark.bad_input("H2")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 3)])
 def test_a_signal_ends_in_order_and_the_run_resumes_to_the_same_bytes(
     medmm: Run, start: Callable[..., "subprocess.Popen[str]"], cohort: Cohort, tmp_path: Path, number: int, code: int
@@ -158,6 +159,7 @@ def test_a_signal_ends_in_order_and_the_run_resumes_to_the_same_bytes(
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
+@pytest.mark.bad_input("H2")
 def test_a_second_ctrl_c_ends_at_once(
     start: Callable[..., "subprocess.Popen[str]"], medmm: Run, cohort: Cohort, tmp_path: Path
 ) -> None:
@@ -178,6 +180,7 @@ def test_a_second_ctrl_c_ends_at_once(
     assert medmm(*_arguments(cohort, tmp_path / "out"), "--resume").returncode == 0
 
 
+@pytest.mark.bad_input("H1")
 @pytest.mark.parametrize("kills", [5, pytest.param(60, marks=pytest.mark.slow)])
 def test_a_run_killed_at_any_moment_resumes_to_the_same_bytes(
     medmm: Run, start: Callable[..., "subprocess.Popen[str]"], cohort: Cohort, tmp_path: Path, kills: int
@@ -201,6 +204,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bytes(
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
+@pytest.mark.bad_input("H9")
 def test_a_second_run_on_one_folder_is_refused(
     start: Callable[..., "subprocess.Popen[str]"], medmm: Run, cohort: Cohort, tmp_path: Path
 ) -> None:
@@ -272,6 +276,7 @@ def test_the_version_is_printed(medmm: Run) -> None:
     assert medmm("--version").stdout.strip() == package.__version__
 
 
+@pytest.mark.bad_input("D6")
 def test_control_characters_of_messages_do_not_reach_the_terminal(medmm: Run, tmp_path: Path) -> None:
     done = medmm("diagnose", tmp_path / "\x1b[2Jgone", "--model", 0, "--out", tmp_path / "out")
 

@@ -48,6 +48,7 @@ def test_listing_of_a_sound_folder_ends_well_with_pixels_too(tmp_path: Path) -> 
     assert runner.invoke(app, ["series", str(tmp_path), "--pixels"]).exit_code == 0
 
 
+@pytest.mark.bad_input("D6")
 def test_control_characters_of_tags_do_not_reach_the_terminal(tmp_path: Path) -> None:
     path = write(make_slice(Modality="CT", SeriesDescription="x"), tmp_path / "a")
     path.write_bytes(path.read_bytes().replace(b"CT", b"\x1bT"))

@@ -73,6 +73,7 @@ def test_new_files_are_read_and_vanished_ones_are_gone(tmp_path: Path, reads: li
     assert set(found.studies[0].series[0].files) == {*paths[:2], added}
 
 
+@pytest.mark.bad_input("H8")
 @pytest.mark.parametrize("damage", ["torn", "flipped", "older", "empty", "noise"])
 def test_a_damaged_or_older_index_is_not_trusted_and_not_an_error(
     tmp_path: Path, reads: list[Path], damage: str

@@ -81,6 +81,7 @@ def test_a_file_that_ends_its_reader_is_refused_and_the_files_behind_it_are_read
     assert [len(series.slices) for series in found.studies[0].series] == [6]
 
 
+@pytest.mark.bad_input("H5")
 @pytest.mark.usefixtures("sabotaged")
 @pytest.mark.parametrize(
     ("name", "code"),
@@ -104,6 +105,7 @@ def test_a_decoder_that_dies_costs_its_own_series_only(tmp_path: Path, name: str
     assert read_volume(series["good"], workers=1).shape == (8, 6, 3)
 
 
+@pytest.mark.bad_input("H6", "H11")
 def test_a_disk_that_does_not_answer_is_given_up_after_the_time_cap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +119,7 @@ def test_a_disk_that_does_not_answer_is_given_up_after_the_time_cap(
     assert caught.value.code == "limit.time"
 
 
+@pytest.mark.bad_input("H11")
 def test_a_disk_that_fails_for_good_is_an_error_and_one_that_recovers_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +141,7 @@ def test_a_disk_that_fails_for_good_is_an_error_and_one_that_recovers_is_not(
     assert caught.value.code == "io.read"
 
 
+@pytest.mark.bad_input("H5")
 def test_a_worker_killed_while_idle_is_replaced(tmp_path: Path) -> None:
     write_series(tmp_path, 3)
     discover(tmp_path, workers=1)

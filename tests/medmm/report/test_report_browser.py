@@ -95,6 +95,7 @@ def test_page_breaks_none_of_its_own_rules(viewer: Browser) -> None:
     assert viewer.complaints() == []
 
 
+@pytest.mark.bad_input("I6")
 def test_without_scripts_the_key_slices_and_numbers_are_there(browser: Browser, page: Path) -> None:
     browser.open(page, scripts=False)
 
@@ -109,6 +110,7 @@ def test_without_scripts_the_key_slices_and_numbers_are_there(browser: Browser, 
     assert pictures == 7  # one in the summary, three pairs
 
 
+@pytest.mark.bad_input("D4")
 @pytest.mark.parametrize("with_text", [False, True])
 def test_hostile_text_stays_text(browser: Browser, tmp_path: Path, with_text: bool) -> None:
     report = build_case_report(make_explanation(lambda text: text + HOSTILE))

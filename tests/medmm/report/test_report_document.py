@@ -84,6 +84,7 @@ def test_to_dict_is_what_the_file_holds(explanation: Explanation) -> None:
     assert explanation.to_dict() == json.loads(explanation.report().to_json())
 
 
+@pytest.mark.bad_input("I2")
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_no_word_of_the_report_is_written_unasked(explanation: Explanation, tmp_path: Path, lang: str) -> None:
     explanation.report().save(tmp_path, lang=lang)
@@ -115,6 +116,7 @@ def test_heading_that_could_hold_a_name_is_not_repeated() -> None:
     assert {word["section"] for word in words} == {"findings", ""}
 
 
+@pytest.mark.bad_input("I7")
 def test_heatmap_that_is_not_finite_gives_a_note_and_no_file(explanation: Explanation, tmp_path: Path) -> None:
     why = explanation.tasks["side"]
     broken = replace(why.volumes[0], values=np.full(why.volumes[0].values.shape, np.nan, dtype=np.float32))
@@ -144,6 +146,7 @@ def test_check_that_could_not_be_computed_has_no_value(explanation: Explanation)
     assert [check["value"] for check in checks] == [0.7, None]
 
 
+@pytest.mark.bad_input("I11")
 def test_provenance_names_versions_hashes_device_and_run(explanation: Explanation) -> None:
     stamp = {"config_sha256": "e" * 64, "seed": 7, "started_utc": "2026-01-02T03:04:05Z"}
 
@@ -156,6 +159,7 @@ def test_provenance_names_versions_hashes_device_and_run(explanation: Explanatio
     assert origin.config_sha256 == "e" * 64
 
 
+@pytest.mark.bad_input("D7")
 def test_half_characters_of_bad_decoding_become_question_marks(tmp_path: Path) -> None:
     explained = make_explanation(lambda text: text + "\udc80")
     explained = replace(explained, case=replace(explained.case, report=Report(text=REPORT + "\ud800")))
@@ -179,6 +183,7 @@ def test_case_without_volumes_report_or_explanation_is_still_reported(tmp_path: 
     assert "No report was read." in page
 
 
+@pytest.mark.bad_input("I8")
 @given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e12, max_value=1e12))
 def test_rounding_keeps_four_digits_and_is_stable(value: float) -> None:
     once = rounded(value)
@@ -214,6 +219,7 @@ def test_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
+@pytest.mark.bad_input("H3")
 @pytest.mark.parametrize("step", ["os.fsync", "tempfile.mkstemp"])
 def test_full_disk_stops_the_run_and_keeps_the_old_file(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -65,6 +65,7 @@ def _page(explained: Explanation, **options: object) -> str:
     return render_case(explained.report(), **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.bad_input("D4")
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_hostile_text_adds_no_element_and_no_attribute(hostile: str) -> None:
     tame = _parse(_page(make_explanation(lambda text: f"{text} x"), include_report_text=True))
@@ -86,6 +87,7 @@ def test_hostile_text_stays_text_on_the_cohort_page(hostile: str, tmp_path: Path
     assert elements(hostile) == elements("x")
 
 
+@pytest.mark.bad_input("I6")
 def test_page_asks_for_nothing_outside_itself() -> None:
     for tag, attributes in _parse(_page(make_explanation())).elements:
         assert "style" not in attributes, tag
@@ -94,6 +96,7 @@ def test_page_asks_for_nothing_outside_itself() -> None:
             assert attributes.get(name) is None or ALLOWED_LINK.match(attributes[name] or ""), (tag, name)
 
 
+@pytest.mark.bad_input("D4")
 def test_policy_allows_its_own_code_by_hash_and_nothing_else() -> None:
     page = _parse(_page(make_explanation()))
     policy = next(a["content"] or "" for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
@@ -147,6 +150,7 @@ def test_ids_are_unique_and_labels_lead_somewhere() -> None:
     assert all(attributes.get("alt") for tag, attributes in elements if tag == "img")
 
 
+@pytest.mark.bad_input("I2")
 def test_report_text_is_announced_as_hidden() -> None:
     page = _page(make_explanation())
 
@@ -154,6 +158,7 @@ def test_report_text_is_announced_as_hidden() -> None:
     assert "xylophone" not in page
 
 
+@pytest.mark.bad_input("I3")
 def test_warning_of_burned_in_text_stands_on_top() -> None:
     explained = make_explanation()
     note = replace(explained.diagnosis.notes[0], code="image.burned_in", message="Text may be burned in.")
@@ -188,6 +193,7 @@ def test_page_of_a_huge_report_stays_below_five_megabytes() -> None:
     assert f"Only its first 30000 of {len(text)} characters are shown." in page
 
 
+@pytest.mark.bad_input("I3")
 def test_images_can_be_withheld() -> None:
     page = _parse(render_case(make_explanation().report().without_images()))
 

@@ -8,11 +8,13 @@ from report_examples import make_explanation
 from medmm.report import csv_cell, refused_row, result_row, write_index
 
 
+@pytest.mark.bad_input("D5")
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\nx"])
 def test_text_that_could_be_a_formula_gets_a_quote(text: str) -> None:
     assert csv_cell(text) == f"'{text}"
 
 
+@pytest.mark.bad_input("D5")
 def test_numbers_and_plain_text_stay_as_they_are() -> None:
     assert [csv_cell(cell) for cell in (-1.5, 3, "grade-2", "", None, True, "a\udc80")] == [
         "-1.5",

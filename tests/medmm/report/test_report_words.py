@@ -57,6 +57,7 @@ def test_pointer_escapes_what_the_rfc_says() -> None:
     assert pointer("tasks", "a/b~c", 0) == "/tasks/a~1b~0c/0"
 
 
+@pytest.mark.bad_input("I10")
 def test_abstention_close_call_and_prediction_set_are_said() -> None:
     text = _lines()
 
@@ -65,6 +66,7 @@ def test_abstention_close_call_and_prediction_set_are_said() -> None:
     assert "A close call: High grade follows with 0.48." in text
 
 
+@pytest.mark.bad_input("I10")
 def test_case_outside_the_training_data_is_said_first_in_the_impression() -> None:
     far = OutOfDistribution(score=9.0, threshold=2.5, is_flagged=True)
 
@@ -73,6 +75,7 @@ def test_case_outside_the_training_data_is_said_first_in_the_impression() -> Non
     assert document.draft.impression[0].text.startswith("The case lies outside the training data (distance 9,")
 
 
+@pytest.mark.bad_input("F5")
 def test_no_path_is_said_where_the_graph_has_none() -> None:
     assert "“Grade”: the knowledge graph holds no path from this case's evidence to “Low grade”." in _lines()
 

@@ -81,6 +81,7 @@ def _written_bytes(dataset: Dataset, folder: Path, options: Options) -> bytes:
     return (folder / "out" / result.output).read_bytes()
 
 
+@pytest.mark.bad_input("I4")
 @pytest.mark.parametrize("nested", [False, True], ids=["top", "nested"])
 def test_no_listed_attribute_keeps_its_value(tmp_path: Path, nested: bool) -> None:
     tags = _listed()
