@@ -12,19 +12,25 @@ import jinja2
 from markupsafe import Markup
 
 TEMPLATES = Path(__file__).with_name("templates")
+_NONE = "'none'"
 # Control characters and marks that turn the direction of text: never useful in a report, and they can disguise words.
 _UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
-def render_page(template: str, *, style: str, scripts: tuple[str, ...], **values: object) -> str:
-    """A self-contained page; `style` and `scripts` name files of the templates folder, put inline, allowed by hash."""
+def render_page(
+    template: str, *, style: str, scripts: tuple[str, ...], folder: Path = TEMPLATES, **values: object
+) -> str:
+    """A self-contained page; `style` and `scripts` name files of our templates folder, put inline, allowed by hash.
+
+    `folder` is where the template is looked for first.
+    """
     styles, codes = asset(style), [asset(name) for name in scripts]
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash(styles)}; "
-        f"script-src {' '.join(_hash(code) for code in codes)}; base-uri 'none'; form-action 'none'"
+        f"script-src {' '.join(map(_hash, codes)) or _NONE}; base-uri 'none'; form-action 'none'"
     )
     inline = {"policy": policy, "style": Markup(styles), "scripts": [Markup(code) for code in codes]}
-    return _environment().get_template(template).render(**inline, **values)
+    return _environment(folder).get_template(template).render(**inline, **values)
 
 
 @cache
@@ -45,9 +51,9 @@ def shown(value: object) -> object:
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def _environment(folder: Path) -> jinja2.Environment:
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FileSystemLoader([folder, TEMPLATES]),
         autoescape=True,
         finalize=shown,
         undefined=jinja2.StrictUndefined,

@@ -17,6 +17,7 @@ from pipelines.cli.demo import demo
 from pipelines.cli.diagnose import diagnose
 from pipelines.cli.dicom import export_nifti
 from pipelines.cli.doctor import doctor
+from pipelines.cli.evaluate import evaluate
 from pipelines.cli.kg import app as kg
 from pipelines.cli.merge import merge
 from pipelines.cli.models import models
@@ -67,6 +68,7 @@ app.command()(demo)
 app.command()(check)
 app.command()(diagnose)
 app.command()(merge)
+app.command()(evaluate)
 app.command("export-nifti")(export_nifti)
 app.add_typer(models, name="models")
 app.add_typer(kg, name="kg")
