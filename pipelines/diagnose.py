@@ -5,24 +5,25 @@
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from medmm.cases import CaseList, CasePlan, find_cases
 from medmm.errors import UsageError
 from medmm.identity import load_key, shard_of
 from medmm.records import read_table
 from medmm.report_matching import open_shelf
-from pipelines.case_output import CaseWriter, close_case, is_kept, stamp_of
+from pipelines.case_output import close_case, is_kept, stamp_of
 from pipelines.config import RunConfig, RunLimits
-from pipelines.engine import StopSwitch, listening, run_local
+from pipelines.engine import StopSwitch, listening
 from pipelines.events import CaseDone, Found, Listener, RunSummary, Told, ignore
-from pipelines.judge import CaseReader, DiagnosesCases, Judge, preload
+from pipelines.judge import DiagnosesCases
 from pipelines.ledger import Entry, Fingerprint, Ledger, LedgerState, read_ledger
 from pipelines.output import OutputFolder, check_apart, clear, clear_staging, locked, prepare
 from pipelines.provenance import RunRecord, fingerprint_of
+from pipelines.runners import Runner, Setting, open_runner
 
 if TYPE_CHECKING:
     from medmm.diagnose import ModelSpec
@@ -36,8 +37,9 @@ class NoStudyError(UsageError):
 class Job:
     """One batch run. `shard` is (i, n): only the studies of part i of n, 1-based.
 
-    `ready` are the files that may be read, for folders that still fill: a study with any other file waits. None for
-    folders that are complete.
+    `device` tells Ray whether workers want GPUs; the model itself is on the device that `load` puts it on. `ready` are
+    the files that may be read, for folders that still fill: a study with any other file waits. None for folders that
+    are complete.
     """
 
     folder: Path
@@ -47,6 +49,8 @@ class Job:
     config: RunConfig = field(default_factory=RunConfig)
     limits: RunLimits = field(default_factory=RunLimits)
     workers: int = 1
+    engine: Literal["local", "ray"] = "local"
+    device: str = "auto"
     shard: tuple[int, int] = (1, 1)
     may_resume: bool = False
     may_overwrite: bool = False
@@ -72,34 +76,42 @@ def diagnose_folder(
     """
     check_inputs(job)
     folder = prepare(job.output, may_continue=job.may_resume, may_overwrite=job.may_overwrite)
+    setting = Setting(folder=folder, config=job.config, limits=job.limits, workers=job.workers)
     with locked(folder), listening(switch or StopSwitch()) as stop:
         before = read_ledger(folder.ledger) if job.may_resume else LedgerState()
-        model = load()
-        stop.raise_if_on()
-        listen(Told(f"Model {model.spec.name} {model.spec.version} on device {model.device}."))
-        fingerprint = fingerprint_of(model.spec, model.device, job.config, job.shard)
-        check_same_run(before, fingerprint)
-        cases = find_studies(job, model.spec)
-        stop.raise_if_on()
-        if job.may_overwrite:
-            clear(folder)
-        record = RunRecord.start(folder, job.config, fingerprint, cases, workers=job.workers)
-        done = finished(cases.plans, before, folder)
-        tell_what_is_there(cases, done, before if job.ready is None else LedgerState(), listen)
-        entries = dict(done)
-        with Ledger(folder.ledger) as ledger:
-            ledger.begin(fingerprint)
-            ledger.plan(tuple(plan.case_id for plan in cases.plans))
-            for entry in run_cases(
-                [plan for plan in cases.plans if plan.case_id not in done], model, job, record, stop
-            ):
-                ledger.add(entry)
-                entries[entry.case_id] = entry
-                listen(_told(entry, len(entries) - len(done)))
-        record.close(entries.values(), done_before=len(done))
-        if len(entries) < len(cases.plans):
+        with open_runner(job.engine, load, setting, job.device) as runner, listening(stop):  # Ray listens to SIGTERM
             stop.raise_if_on()
-        return record.summary
+            listen(Told(f"Model {runner.spec.name} {runner.spec.version} on device {runner.device}."))
+            return run_batch(job, runner, before, listen, stop)
+
+
+def run_batch(job: Job, runner: Runner, before: LedgerState, listen: Listener, stop: StopSwitch) -> RunSummary:
+    """Diagnose the cases that are not done, and write the tables; see `diagnose_folder`."""
+    folder = OutputFolder(job.output)
+    fingerprint = fingerprint_of(runner.spec, runner.device, job.config, job.shard)
+    check_same_run(before, fingerprint)
+    cases = find_studies(job, runner.spec)
+    stop.raise_if_on()
+    if job.may_overwrite:
+        clear(folder)
+    clear_staging(folder)
+    record = RunRecord.start(folder, job.config, fingerprint, cases, workers=job.workers)
+    done = finished(cases.plans, before, folder)
+    tell_what_is_there(cases, done, before if job.ready is None else LedgerState(), listen)
+    entries = dict(done)
+    with Ledger(folder.ledger) as ledger:
+        ledger.begin(fingerprint)
+        ledger.plan(tuple(plan.case_id for plan in cases.plans))
+        todo = [plan for plan in cases.plans if plan.case_id not in done]
+        for outcome in runner.run(todo, record.clock, stop):
+            entry = close_case(outcome.plan, outcome.result)
+            ledger.add(entry)
+            entries[entry.case_id] = entry
+            listen(_told(entry, len(entries) - len(done)))
+    record.close(entries.values(), done_before=len(done))
+    if len(entries) < len(cases.plans):
+        stop.raise_if_on()
+    return record.summary
 
 
 def check_inputs(job: Job) -> None:
@@ -172,22 +184,6 @@ def finished(plans: Iterable[CasePlan], before: LedgerState, folder: OutputFolde
         if entry is not None and entry.stamp == stamp_of(plan) and is_kept(entry, folder):
             done[plan.case_id] = entry
     return done
-
-
-def run_cases(
-    plans: list[CasePlan], model: DiagnosesCases, job: Job, record: RunRecord, switch: StopSwitch
-) -> Iterator[Entry]:
-    """Yield how each case ended, in the order of the plans; its files are on the disk by then."""
-    clear_staging(record.folder)
-    preload()
-    reader = CaseReader(job.limits.for_dicom(), record.clock)
-    judge = Judge(model, job.config, record.clock)
-    writer = CaseWriter(record.folder, job.config, record.clock)
-    outcomes = run_local(
-        plans, read=reader.read, judge=judge.judge, write=writer.write, workers=job.workers, switch=switch
-    )
-    for outcome in outcomes:
-        yield close_case(outcome.plan, outcome.result)
 
 
 def tell_what_is_there(cases: CaseList, done: Mapping[str, Entry], before: LedgerState, listen: Listener) -> None:

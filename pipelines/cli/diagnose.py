@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -36,6 +36,9 @@ def diagnose(
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes that read ahead; 0 chooses.")] = 0,
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: the workers of a Ray cluster (extra `ray`).", metavar="local|ray")
+    ] = "local",
     shard: Annotated[str, typer.Option(help="Only part i of n of the studies, as i/n; see `medmm merge`.")] = "1/1",
     resume: Annotated[bool, typer.Option("--resume", help="Finish what an earlier run began.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run wrote.")] = False,
@@ -107,6 +110,8 @@ def diagnose(
         config=config,
         limits=build_limits(**{key: value for key, value in given.items() if key in RunLimits.model_fields}),
         workers=workers or default_workers(),
+        engine=parse_engine(engine),
+        device=device,
         shard=parse_shard(shard),
         may_resume=resume,
         may_overwrite=overwrite,
@@ -161,6 +166,19 @@ def tell_delivery(deliver: Callable[[], "Delivery"], *, is_quiet: bool) -> None:
 def default_workers() -> int:
     """Half of the processors, at most 8: the model needs the others."""
     return max(1, min(8, (os.cpu_count() or 2) // 2))
+
+
+def parse_engine(text: str) -> Literal["local", "ray"]:
+    """Return the name of an engine.
+
+    Raises:
+        UsageError: `config.key`.
+    """
+    from medmm.errors import UsageError
+
+    if text in ("local", "ray"):
+        return cast('Literal["local", "ray"]', text)
+    raise UsageError("Expected --engine local or ray.", code="config.key")
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -47,6 +47,13 @@ class StageClock:
             self._seconds[stage] += seconds
             self._counts[stage] += 1
 
+    def merge(self, table: Mapping[str, Mapping[str, float]]) -> None:
+        """Add what another clock counted, as its `table`."""
+        with self._lock:
+            for stage, values in table.items():
+                self._seconds[stage] += values["total_s"]
+                self._counts[stage] += int(values["cases"])
+
     def table(self) -> Mapping[str, Mapping[str, float]]:
         """Per stage: `cases`, `total_s`, `mean_s`."""
         with self._lock:
