@@ -126,6 +126,7 @@ class ModelConfig(_Spec):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     version: str
     width: int = Field(64, ge=8, multiple_of=4, description="shared by four attention heads")
+    fusion: str = Field("hybrid", description="how modalities are joined: a name of `medmm.fusion.kinds.FUSIONS`")
     volume: VolumeSpec | None = None
     images: ImagesSpec | None = None
     text: TextSpec | None = None

@@ -1,7 +1,7 @@
 """The model: tokens of each modality, fusion, heads. Plain `nn.Module`s; training lives in `pipelines.training`.
 
 trunk (volume) ─ summarise ─┐  (or: network (images) ─ pool)
-text states ────────────────┤ tokens ─ hybrid fusion ─ heads + concept anchors ─┐
+text states ────────────────┤ tokens ─ fusion by name ─ heads + concept anchors ─┐
 record values ──────────────┤          each modality's own heads ───────────────┤ mixed ─ logits of fusion tasks
 subgraph, walk scores ──────┘                                                   ┘
 position of the region ─────── location heads ───────────────────────────────── logits of location tasks
@@ -15,22 +15,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from medmm.config import MODALITIES, Labels, ModelConfig
+from medmm.decision import TaskDecision
 from medmm.encoders.graph import GraphEncoder, GraphInput
 from medmm.encoders.image_networks import build_image_network
 from medmm.encoders.images import ImageTokens
-from medmm.encoders.names import NAME_WIDTH
 from medmm.encoders.record import RecordTokens
 from medmm.encoders.slice_unet import SliceUNet
 from medmm.encoders.text import TextTokens
 from medmm.encoders.tokens import Tokens
 from medmm.encoders.volume import VolumeSummary, VolumeTokens, summary_widths
-from medmm.fusion.hybrid import Fused, HybridFusion
-from medmm.heads import ConceptAnchor, build_head
+from medmm.fusion.base import Fused
+from medmm.fusion.kinds import fusion_kind
 from medmm.location import LocationHead
-from medmm.results import TaskKind
 from medmm.uncertainty import OutOfDistributionScore
-
-CONCEPT_WIDTH = 2 * NAME_WIDTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,33 +79,6 @@ class ModelOutput:
     fused: Fused | None
 
 
-class TaskDecision(nn.Module):
-    """One fusion task: a head on the case, a head on each modality, the concept anchor, and a learned mix of them."""
-
-    concepts: Tensor
-
-    def __init__(self, kind: TaskKind, width: int, n_classes: int) -> None:
-        super().__init__()
-        self.fused = build_head(kind, width, n_classes)
-        self.own = nn.ModuleList([build_head(kind, width, n_classes) for _ in MODALITIES])
-        self.anchor = ConceptAnchor(width, CONCEPT_WIDTH)
-        self.mix = nn.Parameter(torch.zeros(1 + len(MODALITIES)))
-        self.walk_weight = nn.Parameter(torch.tensor(0.5))
-        self.register_buffer("concepts", torch.zeros(n_classes, CONCEPT_WIDTH))
-
-    def forward(
-        self, fused: Fused, present: Bool[Tensor, "B M"], walk: Float[Tensor, "B L"] | None
-    ) -> tuple[Float[Tensor, "B L"], Float[Tensor, "B M L"]]:
-        joint = self.fused(fused.case) + self.anchor(fused.case, self.concepts)
-        own = torch.stack([head(fused.own[:, index]) for index, head in enumerate(self.own)], dim=1)
-        if walk is not None:
-            own = own + nn.functional.pad(self.walk_weight * walk[:, None], (0, 0, len(MODALITIES) - 1, 0))
-        usable = torch.cat([torch.ones_like(present[:, :1]), present], dim=1)
-        weights = self.mix.expand_as(usable).masked_fill(~usable, float("-inf")).softmax(dim=1)  # (B, 1 + M)
-        logits = weights[:, :1] * joint + torch.einsum("bm,bml->bl", weights[:, 1:], own)
-        return logits, own
-
-
 class MultimodalModel(nn.Module):
     """All learned parts of a model, built from its configuration."""
 
@@ -131,9 +101,13 @@ class MultimodalModel(nn.Module):
             self.record_tokens = RecordTokens(config.record, width)
         if config.graph is not None:
             self.graph_encoder = GraphEncoder(width, n_layers=config.graph.n_layers)
-        self.fusion = HybridFusion(width, len(MODALITIES))
+        fusion = fusion_kind(config.fusion)
+        self.fusion = fusion.build(width, len(MODALITIES))
         self.decisions = nn.ModuleDict(
-            {task.name: TaskDecision(task.kind, width, len(task.classes)) for task in labels.fusion_tasks()}
+            {
+                task.name: TaskDecision(task.kind, width, len(task.classes), len(MODALITIES), fusion.level)
+                for task in labels.fusion_tasks()
+            }
         )
         self.locations = nn.ModuleDict(
             {task.name: LocationHead(len(task.classes), task.laterality) for task in labels.location_tasks()}

@@ -1,1 +1,1 @@
-"""Fusion: token sets of several modalities to one case embedding, whatever is present."""
+"""Fusion by name (`kinds`): token sets of the modalities and which are present in, one case embedding out."""

@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from medmm.config import MODALITIES, Calibration, Labels, TaskSpec
+from medmm.decision import TaskDecision
 from medmm.errors import UsageError
 from medmm.evidence import concept_vectors
 from medmm.heads import probabilities, task_loss
 from medmm.inputs import CaseFeatures, CaseReader, collate
 from medmm.location import LocationHead, location_terms
-from medmm.model import ModelOutput, MultimodalModel, TaskDecision
+from medmm.model import ModelOutput, MultimodalModel
 from medmm.uncertainty import conformal_quantile, fit_temperature
 from pipelines.training.trainer import fit_quietly
 

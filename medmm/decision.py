@@ -1,0 +1,65 @@
+"""The decision on one task: a head on the case, a head on each modality, the concept anchor, and a mix of them."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from medmm.encoders.names import NAME_WIDTH
+from medmm.fusion.base import Fused, masked_softmax
+from medmm.fusion.kinds import DecisionLevel
+from medmm.heads import ConceptAnchor, build_head
+from medmm.results import TaskKind
+
+CONCEPT_WIDTH = 2 * NAME_WIDTH
+
+
+class TaskDecision(nn.Module):
+    """One fusion task. The last modality is the graph: its walk's scores speak for classes.
+
+    `level` "joint": the decision is that of the case embedding; "mean" and "learned": of each present modality, with
+    equal or learned weights; "both": of all of them. With nothing present the case embedding, then the prior, decides.
+    """
+
+    concepts: Tensor
+    mix: Tensor
+
+    def __init__(
+        self, kind: TaskKind, width: int, n_classes: int, n_modalities: int = 4, level: DecisionLevel = "both"
+    ) -> None:
+        super().__init__()
+        self.level: DecisionLevel = level
+        self.fused = build_head(kind, width, n_classes)
+        self.own = nn.ModuleList([build_head(kind, width, n_classes) for _ in range(n_modalities)])
+        self.anchor = ConceptAnchor(width, CONCEPT_WIDTH)
+        mix = torch.zeros(1 + n_modalities)
+        if level in ("learned", "both"):
+            self.mix = nn.Parameter(mix)
+        else:
+            self.register_buffer("mix", mix)  # equal shares
+        self.walk_weight = nn.Parameter(torch.tensor(0.5))
+        self.register_buffer("concepts", torch.zeros(n_classes, CONCEPT_WIDTH))
+
+    def forward(
+        self, fused: Fused, present: Bool[Tensor, "B M"], walk: Float[Tensor, "B L"] | None
+    ) -> tuple[Float[Tensor, "B L"], Float[Tensor, "B M L"]]:
+        joint = self.fused(fused.case) + self.anchor(fused.case, self.concepts)
+        own = torch.stack([head(fused.own[:, index]) for index, head in enumerate(self.own)], dim=1)
+        if walk is not None:
+            said = self.walk_weight * walk
+            own = torch.cat([own[:, :-1], own[:, -1:] + said[:, None]], dim=1)
+            if self.level == "joint":
+                joint = joint + said * present[:, -1:]
+        weights = self.weights(present)
+        logits = weights[:, :1] * joint + torch.einsum("bm,bml->bl", weights[:, 1:], own)
+        return logits, own
+
+    def weights(self, present: Bool[Tensor, "B M"]) -> Float[Tensor, "B K"]:
+        """Shares (B, 1 + M) of the joint decision and of each modality's own; they sum to 1."""
+        nothing = ~present.any(dim=1, keepdim=True)
+        if self.level == "joint":
+            usable = torch.cat([torch.ones_like(nothing), torch.zeros_like(present)], dim=1)
+        elif self.level == "both":
+            usable = torch.cat([torch.ones_like(nothing), present], dim=1)
+        else:
+            usable = torch.cat([nothing, present], dim=1)
+        return masked_softmax(self.mix.expand_as(usable), usable)
