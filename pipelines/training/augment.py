@@ -1,24 +1,28 @@
 """Random changes of slice stacks that keep the answer: geometry, intensity, missing sequences. Batched, in torch."""
 
 import math
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Bool, Float
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
+Share = Annotated[float, Field(ge=0, lt=1)]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Augmentation:
     """How far images are changed. `drop_sequence` is the chance of hiding each sequence, in channel order."""
 
-    rotation_deg: float = 20.0
-    scale: float = 0.2
-    shift: float = 0.1
-    intensity: float = 0.25
-    noise: float = 0.15
-    drop_sequence: tuple[float, ...] = ()
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 20.0
+    scale: Share = 0.2
+    shift: Share = 0.1
+    intensity: Share = 0.25
+    noise: Annotated[float, Field(ge=0, le=2)] = 0.15
+    drop_sequence: tuple[Share, ...] = ()
 
 
 def augment_stacks(

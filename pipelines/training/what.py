@@ -2,16 +2,18 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import replace
+from typing import Annotated, cast
 
 import lightning
 import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 
 from medmm.config import MODALITIES, Calibration, Labels, TaskSpec
 from medmm.decision import TaskDecision
@@ -22,29 +24,33 @@ from medmm.inputs import CaseFeatures, CaseReader, collate
 from medmm.location import LocationHead, location_terms
 from medmm.model import ModelOutput, MultimodalModel
 from medmm.uncertainty import conformal_quantile, fit_temperature
-from pipelines.training.trainer import fit_quietly
+from pipelines.training.trainer import VALIDATION_LOSS, EpochSampler, Watch, fit_quietly
 
 logger = logging.getLogger(__name__)
 UNKNOWN = -1
 IMPOSSIBLE_LOGIT = -20.0  # of a place where no training case had its region
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class WhatSettings:
     """How fusion and heads are trained.
 
     `modality_dropout`: the chance of hiding each present modality of a case. `blank`: the chance of hiding all of them,
-    so that the answer to nothing, from which Shapley shares are counted, is the training cases' prior.
+    so that the answer to nothing, from which Shapley shares are counted, is the training cases' prior. `patience`:
+    epochs without a lower loss on the validation cases after which training stops; 0 never stops early. Rare classes
+    weigh more in the loss, in inverse proportion to how often they occur, unless `is_balanced` is off.
     """
 
-    epochs: int = 60
-    batch_size: int = 16
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.05
-    modality_dropout: float = 0.25
-    blank: float = 0.08
-    own_loss: float = 0.3
-    seed: int = 0
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 60
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    modality_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    blank: Annotated[float, Field(ge=0, lt=1)] = 0.08
+    own_loss: Annotated[float, Field(ge=0)] = 0.3
+    is_balanced: bool = True
+    patience: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class WhatTraining(lightning.LightningModule):
@@ -57,7 +63,6 @@ class WhatTraining(lightning.LightningModule):
         targets: Mapping[str, np.ndarray],
         class_weights: Mapping[str, Tensor],
         settings: WhatSettings,
-        steps: int,
     ) -> None:
         super().__init__()
         self.reader = reader
@@ -66,11 +71,9 @@ class WhatTraining(lightning.LightningModule):
         self.targets = {name: torch.from_numpy(values).long() for name, values in targets.items()}
         self.class_weights = class_weights
         self.settings = settings
-        self.steps = steps
         self.generator = torch.Generator().manual_seed(settings.seed)
 
-    def training_step(self, batch: tuple[Tensor], _: int) -> Tensor:
-        rows = batch[0]
+    def training_step(self, rows: Tensor, _: int) -> Tensor:
         targets = {name: values[rows] for name, values in self.targets.items()}
         inputs = collate([self.features[row] for row in rows.tolist()], self.reader)
         keep = torch.rand(inputs.present.shape, generator=self.generator) >= self.settings.modality_dropout
@@ -86,15 +89,42 @@ class WhatTraining(lightning.LightningModule):
                 if has.any():
                     own = output.own_logits[task.name][has, column]
                     losses.append(self.settings.own_loss * task_loss(own, target[has], task.kind, weights))
-        return torch.stack(losses).sum()
+        loss = torch.stack(losses).sum()
+        self.log("training_loss", loss, batch_size=len(rows))
+        return loss
+
+    def validation_step(self, rows: Tensor, _: int) -> None:
+        inputs = collate([self.features[row] for row in rows.tolist()], self.reader)
+        output: ModelOutput = self.model(inputs)
+        losses = [
+            task_loss(output.logits[task.name], self.targets[task.name][rows], task.kind, self.class_weights[task.name])
+            for task in self.model.labels.fusion_tasks()
+        ]
+        self.log(VALIDATION_LOSS, torch.stack(losses).sum(), batch_size=len(rows), prog_bar=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         learned = [value for name, value in self.model.named_parameters() if _is_learned_here(name)]
         optimiser = torch.optim.AdamW(learned, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, self.settings.learning_rate, total_steps=self.steps, pct_start=0.2
+            optimiser,
+            self.settings.learning_rate,
+            total_steps=int(self.trainer.estimated_stepping_batches),
+            pct_start=0.2,
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class _Rows(Dataset[int]):
+    """Rows by the keys of `EpochSampler`."""
+
+    def __init__(self, rows: Sequence[int]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: int) -> int:
+        return self.rows[key % len(self.rows)]
 
 
 def train_what(
@@ -102,35 +132,52 @@ def train_what(
     features: Sequence[CaseFeatures],
     targets: Mapping[str, np.ndarray],
     settings: WhatSettings,
-) -> None:
+    *,
+    validation: Sequence[int] = (),
+    watch: Watch | None = None,
+) -> int:
     """Train everything of the reader's model but the trunk and the location heads (`fit_locations`), in place.
 
     Args:
         reader: Front of the model that the features were computed with.
-        features: The training cases (N).
+        features: The cases (N).
         targets: By task, class indices (N,), -1 where unknown.
         settings: How long and how fast.
+        validation: Rows of these cases that only decide when to stop, where `settings.patience` is set.
+        watch: Where checkpoints and logs go; its validation and seed are those given here.
+    Returns:
+        How many epochs the weights took.
     """
     lightning.seed_everything(settings.seed, verbose=False)
     model = reader.model
+    held_out = sorted(set(validation))
+    rows = [row for row in range(len(features)) if row not in set(held_out)]
+    seen = {name: values[rows] for name, values in targets.items()}
     set_concepts(reader)
-    _fit_statistics(model, features)
-    rows = torch.arange(len(features))
+    _fit_statistics(model, [features[row] for row in rows])
+    weights = {
+        task.name: _class_weights(task, seen[task.name], settings.is_balanced) for task in model.labels.fusion_tasks()
+    }
+    training = WhatTraining(reader, features, targets, weights, settings)
     loader = DataLoader(
-        TensorDataset(rows),
+        _Rows(rows),
         batch_size=min(settings.batch_size, len(rows)),
-        shuffle=True,
         drop_last=True,
-        generator=torch.Generator().manual_seed(settings.seed),
+        sampler=EpochSampler(rows, training, settings.seed),
     )
-    weights = {task.name: _balanced_weights(task, targets[task.name]) for task in model.labels.fusion_tasks()}
-    training = WhatTraining(reader, features, targets, weights, settings, steps=len(loader) * settings.epochs)
     for name, value in model.named_parameters():
         value.requires_grad_(_is_learned_here(name))
     model.train()
+    watch = replace(
+        watch or Watch(),
+        seed=settings.seed,
+        patience=settings.patience,
+        validation=DataLoader(_Rows(held_out), batch_size=settings.batch_size) if held_out else None,
+    )
     # Seconds of work on pooled features: moving them to a GPU would cost more.
-    fit_quietly(training, loader, epochs=settings.epochs, accelerator="cpu")
+    epochs = fit_quietly(training, loader, epochs=settings.epochs, accelerator="cpu", watch=watch)
     model.eval()
+    return epochs
 
 
 @torch.no_grad()
@@ -220,8 +267,10 @@ def _fit_statistics(model: MultimodalModel, features: Sequence[CaseFeatures]) ->
         model.text_tokens.standard.fit(torch.cat(texts))
 
 
-def _balanced_weights(task: TaskSpec, target: np.ndarray) -> Tensor:
+def _class_weights(task: TaskSpec, target: np.ndarray, is_balanced: bool) -> Tensor:
     counts = np.bincount(target[target != UNKNOWN], minlength=len(task.classes)).astype(float)
+    if not is_balanced:
+        return torch.ones(len(counts))
     return torch.from_numpy(np.where(counts > 0, counts.sum() / (len(counts) * np.maximum(counts, 1)), 0.0)).float()
 
 

@@ -2,19 +2,30 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import lightning
 import numpy as np
+import pydantic.dataclasses
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from monai.losses import DiceCELoss
+from pydantic import ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from medmm.encoders.slice_unet import SliceUNet, look
+from pipelines.statistics.masks import dice as dice  # noqa: PLC0414  # also asked for here
 from pipelines.training.augment import Augmentation, augment_stacks
-from pipelines.training.trainer import fit_quietly
+from pipelines.training.trainer import (
+    VALIDATION_LOSS,
+    EpochSampler,
+    Precision,
+    Watch,
+    fit_quietly,
+    mixed_seed,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -29,38 +40,47 @@ class WhereExample:
     regions: np.ndarray
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class WhereSettings:
-    """How the trunk is trained. The learning rate follows one cycle over all steps."""
+    """How the trunk is trained. The learning rate follows one cycle over all steps.
+
+    `patience`: epochs without a lower loss on the validation cases after which training stops; 0 never stops early.
+    """
 
     widths: tuple[int, int, int, int, int, int] = (16, 24, 48, 96, 128, 16)
-    epochs: int = 26
-    slices_per_case: int = 12
-    batch_size: int = 16
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-2
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 26
+    slices_per_case: Annotated[int, Field(ge=1)] = 12
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    patience: Annotated[int, Field(ge=0)] = 0
+    precision: Precision = "bf16-mixed"
     augmentation: Augmentation = field(default_factory=Augmentation)
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class SliceSampler(Dataset[dict[str, Tensor]]):
-    """One epoch of slice stacks: `slices_per_case` from each case, half of them through a region where there is one."""
+    """Slice stacks: `slices_per_case` from each case an epoch, half of them through a region where there is one.
+
+    Keys are those of `EpochSampler`; which slice a key means depends on it and the seed alone.
+    """
 
     def __init__(self, examples: Sequence[WhereExample], slices_per_case: int, seed: int) -> None:
         self.examples = examples
         self.slices_per_case = slices_per_case
-        self.rng = np.random.default_rng(seed)
+        self.seed = seed
         self.marked = [np.flatnonzero(example.regions.any(axis=(0, 2, 3))) for example in examples]
 
     def __len__(self) -> int:
         return len(self.examples) * self.slices_per_case
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        case, draw = divmod(index, self.slices_per_case)
+    def __getitem__(self, key: int) -> dict[str, Tensor]:
+        case, draw = divmod(key % len(self), self.slices_per_case)
+        rng = np.random.default_rng(mixed_seed(self.seed, key))
         example, marked = self.examples[case], self.marked[case]
         depth = example.array.shape[1]
         through_region = draw % 2 == 0 and marked.size > 0
-        z = int(self.rng.choice(marked)) if through_region else int(self.rng.integers(depth))
+        z = int(rng.choice(marked)) if through_region else int(rng.integers(depth))
         neighbours = np.clip([z - 1, z, z + 1], 0, depth - 1)
         return {
             "stack": torch.from_numpy(example.array[:, neighbours].astype(np.float32)).transpose(0, 1),
@@ -72,11 +92,10 @@ class SliceSampler(Dataset[dict[str, Tensor]]):
 class WhereTraining(lightning.LightningModule):
     """Dice + cross-entropy over slices (Dice over the batch, so that slices without a region count)."""
 
-    def __init__(self, trunk: SliceUNet, settings: WhereSettings, total_steps: int) -> None:
+    def __init__(self, trunk: SliceUNet, settings: WhereSettings) -> None:
         super().__init__()
         self.trunk = trunk
         self.settings = settings
-        self.total_steps = total_steps
         self.loss = DiceCELoss(sigmoid=True, batch=True)
         self.generator = torch.Generator().manual_seed(settings.seed)
 
@@ -84,6 +103,16 @@ class WhereTraining(lightning.LightningModule):
         stacks, regions, present = augment_stacks(
             batch["stack"], batch["regions"], batch["present"], self.settings.augmentation, self.generator
         )
+        loss = self._loss(stacks, regions, present)
+        self.log("training_loss", loss)
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
+        stacks = batch["stack"] * batch["present"][:, None, :, None, None]
+        loss = self._loss(stacks, batch["regions"], batch["present"])
+        self.log(VALIDATION_LOSS, loss, batch_size=len(stacks), prog_bar=True)
+
+    def _loss(self, stacks: Tensor, regions: Tensor, present: Tensor) -> Tensor:
         flags = present.to(stacks.dtype)[:, :, None, None].expand(-1, -1, *stacks.shape[-2:])
         logits = self.trunk.slices(torch.cat([stacks.flatten(1, 2), flags], dim=1))[0]
         loss: Tensor = self.loss(logits.float(), regions)
@@ -93,28 +122,49 @@ class WhereTraining(lightning.LightningModule):
         settings = self.settings
         optimiser = torch.optim.AdamW(self.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, settings.learning_rate, total_steps=self.total_steps, pct_start=0.15
+            optimiser, settings.learning_rate, total_steps=int(self.trainer.estimated_stepping_batches), pct_start=0.15
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def train_where(
-    examples: Sequence[WhereExample], settings: WhereSettings, *, progress: bool = False, precision: str = "bf16-mixed"
+    examples: Sequence[WhereExample],
+    settings: WhereSettings,
+    *,
+    progress: bool = False,
+    precision: Precision | None = None,
+    validation: Sequence[WhereExample] = (),
+    watch: Watch | None = None,
 ) -> SliceUNet:
-    """Return a trunk trained to delineate the examples' regions, on whatever device Lightning finds."""
+    """Return a trunk trained to delineate the examples' regions, on whatever device Lightning finds.
+
+    Args:
+        examples: What is learned from.
+        settings: How.
+        progress: Draw a bar.
+        precision: Another than the settings' own.
+        validation: Cases that only decide when to stop, where `settings.patience` is set.
+        watch: Where checkpoints and logs go; its validation and seed are those given here.
+    """
     lightning.seed_everything(settings.seed, verbose=False)
     n_sequences, n_regions = examples[0].array.shape[0], examples[0].regions.shape[0]
     trunk = SliceUNet(n_sequences, n_regions, settings.widths)
     slices = SliceSampler(examples, settings.slices_per_case, settings.seed)
+    batch_size = min(settings.batch_size, len(slices))
+    module = WhereTraining(trunk, settings)
     loader = DataLoader(
-        slices,
-        batch_size=min(settings.batch_size, len(slices)),
-        shuffle=True,
-        drop_last=True,
-        generator=torch.Generator().manual_seed(settings.seed),
+        slices, batch_size=batch_size, drop_last=True, sampler=EpochSampler(slices, module, settings.seed)
     )
-    module = WhereTraining(trunk, settings, total_steps=len(loader) * settings.epochs)
-    fit_quietly(module, loader, epochs=settings.epochs, precision=precision, progress=progress)
+    held_out = SliceSampler(validation, settings.slices_per_case, settings.seed)
+    watch = replace(
+        watch or Watch(progress=progress),
+        seed=settings.seed,
+        patience=settings.patience,
+        validation=DataLoader(held_out, batch_size=settings.batch_size) if len(held_out) else None,
+    )
+    fit_quietly(
+        module, loader, epochs=settings.epochs, precision=precision or settings.precision, watch=watch, is_shared=True
+    )
     return trunk.eval()
 
 
@@ -125,9 +175,3 @@ def region_probabilities(trunk: SliceUNet, example: WhereExample) -> np.ndarray:
         trunk, torch.from_numpy(example.array.astype(np.float32))[None], torch.from_numpy(example.present)[None]
     )
     return seen.region_logits[0].sigmoid().numpy()
-
-
-def dice(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Overlap 2|A∩B| / (|A|+|B|) of two masks; 1 where both are empty."""
-    total = int(predicted.sum()) + int(truth.sum())
-    return 1.0 if total == 0 else float(2 * np.logical_and(predicted, truth).sum() / total)

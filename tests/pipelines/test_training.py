@@ -20,7 +20,7 @@ from pipelines.training.augment import Augmentation, augment_stacks
 from pipelines.training.what import WhatSettings, calibrate, fit_locations, predict_logits, train_what
 from pipelines.training.where import WhereSettings, dice, region_probabilities, train_where
 
-QUICK = WhatSettings(epochs=25, batch_size=16, learning_rate=1e-2)
+QUICK = WhatSettings(epochs=40, batch_size=16, learning_rate=1e-2)
 LEFT, RIGHT = 0, 1
 
 
