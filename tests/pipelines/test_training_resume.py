@@ -143,7 +143,8 @@ def test_two_processes_share_a_fit_under_torchrun(tmp_path: Path) -> None:
         "import os, sys, tiny_models as tiny\n"
         "from safetensors.torch import save_file\n"
         "from test_training_resume import where_state\n"
-        "save_file(where_state(), f'{sys.argv[1]}/{os.environ[\"RANK\"]}.safetensors')\n",
+        "weights = {name: value.contiguous() for name, value in where_state().items()}\n"
+        "save_file(weights, f'{sys.argv[1]}/{os.environ[\"RANK\"]}.safetensors')\n",
         encoding="utf-8",
     )
     places = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1]), *sys.path])
