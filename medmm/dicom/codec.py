@@ -1,7 +1,8 @@
 """Discovery's facts as JSON and back: what crosses process borders and what the index on disk holds. Never pickle.
 
-Values that many files share (acquisition header, pixel format, identity) are written once in a stream and then
-referred to by number; the decoder shares the objects, which keeps 100,000 files in a few hundred megabytes.
+Values that many files share (acquisition header, pixel format, identity, orientation...) are written once in a stream
+and then referred to by number; the decoder shares the objects, which keeps 100,000 files in a few hundred megabytes.
+Paths are not part of it: whoever reads a stream knows which file it asked about.
 """
 
 from collections.abc import Hashable
@@ -13,8 +14,8 @@ from medmm.dicom.header import FileFacts, Identity
 from medmm.dicom.types import AcquisitionHeader, Frame, Instance, PixelFormat, Skipped, TextReport
 from medmm.types import Note
 
-_SHARED: tuple[type, ...] = (AcquisitionHeader, PixelFormat, Identity)
-_FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in (*_SHARED, Instance, Frame)}
+_SHARED: tuple[type, ...] = (AcquisitionHeader, PixelFormat, Identity, Note, tuple)
+_FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _SHARED if kind is not tuple}
 
 
 class Encoder:
@@ -24,32 +25,48 @@ class Encoder:
         self._numbers: dict[Hashable, int] = {}
 
     def facts(self, fact: FileFacts) -> list[Any]:
-        """One file's facts."""
+        """One file's facts; images, which are nearly all, take the first two places only."""
+        identity = None if fact.identity is None else self._shared(fact.identity)
+        if fact.instance is not None:
+            return [identity, self.instance(fact.instance)]
         skipped, report = fact.skipped, fact.report
         return [
-            None if fact.identity is None else self._shared(fact.identity),
-            None if fact.instance is None else self.instance(fact.instance),
-            None if report is None else [str(report.path), report.sop_uid, report.content_date, report.is_final],
-            None if skipped is None else [str(skipped.path), skipped.reason, skipped.code, skipped.series_uid],
+            identity,
+            None,
+            None if report is None else [report.sop_uid, report.content_date, report.is_final],
+            None if skipped is None else [skipped.reason, skipped.code, skipped.series_uid],
             fact.sop_uid,
             list(fact.referenced),
         ]
 
     def instance(self, instance: Instance) -> list[Any]:
-        """One image file."""
-        values = []
-        for name in _FIELDS[Instance]:
-            value = getattr(instance, name)
-            if name == "path":
-                value = str(value)
-            elif name in ("header", "pixels"):
-                value = self._shared(value)
-            elif name == "frames":
-                value = [[getattr(frame, key) for key in _FIELDS[Frame]] for frame in value]
-            elif name == "notes":
-                value = [[note.code, note.message] for note in value]
-            values.append(value)
-        return values
+        """One image file, without its path."""
+        return [
+            instance.size,
+            instance.mtime_ns,
+            instance.sop_uid,
+            instance.number,
+            self._shared(instance.header),
+            self._shared(instance.pixels),
+            instance.pixel_offset,
+            instance.pixel_length,
+            [self._frame(frame) for frame in instance.frames],
+            instance.modality_lut,
+            [self._shared(note) for note in instance.notes],
+        ]
+
+    def _frame(self, frame: Frame) -> list[Any]:
+        shared = self._shared
+        return [
+            frame.index,
+            frame.position,
+            shared(frame.orientation),
+            shared(frame.spacing),
+            frame.slope,
+            frame.intercept,
+            frame.tile,
+            [shared(pair) for pair in frame.keys],
+        ]
 
     def _shared(self, value: Any) -> Any:
         """A number when written before, else [number, kind, fields]."""
@@ -58,7 +75,8 @@ class Encoder:
             return known
         number = self._numbers[value] = len(self._numbers)
         kind = type(value)
-        return [number, _SHARED.index(kind), [getattr(value, name) for name in _FIELDS[kind]]]
+        plain = list(value) if kind is tuple else [getattr(value, name) for name in _FIELDS[kind]]
+        return [number, _SHARED.index(kind), plain]
 
 
 class Decoder:
@@ -70,51 +88,62 @@ class Decoder:
 
     def __init__(self) -> None:
         self._table: dict[int, Any] = {}
-        self._orientations: dict[Any, Any] = {}
 
-    def facts(self, plain: list[Any]) -> FileFacts:
-        """One file's facts."""
-        identity, instance, report, skipped, sop_uid, referenced = plain
+    def facts(self, plain: list[Any], path: Path) -> FileFacts:
+        """The facts of the file at `path`."""
+        identity = None if plain[0] is None else self._shared(plain[0])
+        if plain[1] is not None:
+            return FileFacts(identity=identity, instance=self.instance(plain[1], path))
+        _, _, report, skipped, sop_uid, referenced = plain
         return FileFacts(
-            identity=None if identity is None else self._shared(identity),
-            instance=None if instance is None else self.instance(instance),
+            identity=identity,
             report=None
             if report is None
-            else TextReport(path=Path(report[0]), sop_uid=report[1], content_date=report[2], is_final=report[3]),
-            skipped=None if skipped is None else Skipped(Path(skipped[0]), *skipped[1:]),
+            else TextReport(path=path, sop_uid=report[0], content_date=report[1], is_final=report[2]),
+            skipped=None if skipped is None else Skipped(path, *skipped),
             sop_uid=sop_uid,
             referenced=tuple(referenced),
         )
 
-    def instance(self, plain: list[Any]) -> Instance:
-        """One image file."""
-        values = dict(zip(_FIELDS[Instance], plain, strict=True))
-        values["path"] = Path(values["path"])
-        values["header"] = self._shared(values["header"])
-        values["pixels"] = self._shared(values["pixels"])
-        values["frames"] = tuple(self._frame(frame) for frame in values["frames"])
-        values["notes"] = tuple(Note(*note) for note in values["notes"])
-        lut = values["modality_lut"]
-        values["modality_lut"] = None if lut is None else (lut[0], tuple(lut[1]))
-        return Instance(**values)
+    def instance(self, plain: list[Any], path: Path) -> Instance:
+        """The image file at `path`."""
+        size, mtime_ns, sop_uid, number, header, pixels, offset, length, frames, lut, notes = plain
+        shared = self._shared
+        return Instance(
+            path=path,
+            size=size,
+            mtime_ns=mtime_ns,
+            sop_uid=sop_uid,
+            number=number,
+            header=shared(header),
+            pixels=shared(pixels),
+            pixel_offset=offset,
+            pixel_length=length,
+            frames=tuple([self._frame(frame) for frame in frames]),
+            modality_lut=None if lut is None else (lut[0], tuple(lut[1])),
+            notes=tuple([shared(note) for note in notes]),
+        )
 
     def _frame(self, plain: list[Any]) -> Frame:
-        values = dict(zip(_FIELDS[Frame], plain, strict=True))
-        values["position"] = tuple(values["position"])
-        for name in ("orientation", "spacing"):
-            value = tuple(values[name])
-            values[name] = self._orientations.setdefault(value, value)
-        values["tile"] = None if values["tile"] is None else tuple(values["tile"])
-        pairs = tuple((pair[0], pair[1]) for pair in values["keys"])
-        values["keys"] = tuple(self._orientations.setdefault(pair, pair) for pair in pairs)
-        return Frame(**values)
+        index, position, orientation, spacing, slope, intercept, tile, keys = plain
+        shared = self._shared
+        return Frame(
+            index=index,
+            position=tuple(position),
+            orientation=shared(orientation),
+            spacing=shared(spacing),
+            slope=slope,
+            intercept=intercept,
+            tile=None if tile is None else tuple(tile),
+            keys=tuple([shared(pair) for pair in keys]),
+        )
 
     def _shared(self, plain: Any) -> Any:
-        if isinstance(plain, int):
+        if type(plain) is int:
             return self._table[plain]
         number, kind_number, values = plain
         kind = _SHARED[kind_number]
-        restored = [tuple(value) if isinstance(value, list) else value for value in values]
-        value = kind(**dict(zip(_FIELDS[kind], restored, strict=True)))
+        restored = tuple([tuple(value) if isinstance(value, list) else value for value in values])
+        value = restored if kind is tuple else kind(**dict(zip(_FIELDS[kind], restored, strict=True)))
         self._table[number] = value
         return value

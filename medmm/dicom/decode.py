@@ -4,7 +4,7 @@ What a code stream claims about its size is compared with the header before a na
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from medmm.dicom.types import Instance, PixelFormat
 from medmm.errors import InputError
 
 
-def decode_frames(descriptor: int, instance: Instance, wanted: Sequence[int]) -> dict[int, np.ndarray]:
-    """Return the wanted frames of an encapsulated file, each (rows, columns) or (rows, columns, 3).
+def decode_frames(descriptor: int, instance: Instance, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the wanted frames of an encapsulated file with their number, each (rows, columns) or (rows, columns, 3).
 
     Raises:
         InputError: decode.failed, decode.unsupported, dicom.truncated, dicom.no_pixels.
@@ -26,7 +26,6 @@ def decode_frames(descriptor: int, instance: Instance, wanted: Sequence[int]) ->
     fragments = Fragments(descriptor, instance.pixel_offset, instance.size)
     pieces = fragments.frames(pixels.frames, is_rle=pixels.transfer_syntax == syntaxes.RLE)
     decoder = _DECODERS[pixels.transfer_syntax]
-    frames = {}
     for n in wanted:
         raw = fragments.read(pieces[n])
         try:
@@ -43,8 +42,7 @@ def decode_frames(descriptor: int, instance: Instance, wanted: Sequence[int]) ->
                 code="decode.failed",
                 remedy="Export the series again, uncompressed.",
             ) from error
-        frames[n] = _shaped(decoded, pixels, codec.name)
-    return frames
+        yield n, _shaped(decoded, pixels, codec.name)
 
 
 def _shaped(decoded: np.ndarray, pixels: PixelFormat, name: str) -> np.ndarray:

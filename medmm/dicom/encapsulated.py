@@ -5,11 +5,11 @@ else one fragment a frame, else by the markers that start a code stream; anythin
 in a wrong order look like a valid volume.
 """
 
-import os
 import struct
 from collections.abc import Sequence
 from itertools import pairwise
 
+from medmm.dicom.disk import read_at
 from medmm.errors import InputError
 
 _ITEM = struct.pack("<HH", 0xFFFE, 0xE000)
@@ -26,7 +26,7 @@ class Fragments:
         items: list[tuple[int, int]] = []
         position = start
         while True:
-            head = os.pread(descriptor, 8, position)
+            head = read_at(descriptor, 8, position)
             if len(head) < 8 or position + 8 > size:
                 raise _truncated()
             length = int.from_bytes(head[4:], "little")
@@ -42,7 +42,7 @@ class Fragments:
             position += 8 + length
         if not items:
             raise _failed("no offset table")
-        self.table = os.pread(descriptor, items[0][1], items[0][0]) if items[0][1] else b""
+        self.table = read_at(descriptor, items[0][1], items[0][0]) if items[0][1] else b""
         self.items = items[1:]
         if not self.items or not any(length for _, length in self.items):
             raise InputError("Expected compressed pixels (got none).", code="dicom.no_pixels")
@@ -76,7 +76,7 @@ class Fragments:
     def _by_marker(self, count: int) -> list[list[tuple[int, int]]]:
         found: list[list[tuple[int, int]]] = []
         for offset, length in self.items:
-            if os.pread(self.descriptor, 8, offset).startswith(_STARTS):
+            if read_at(self.descriptor, 8, offset).startswith(_STARTS):
                 found.append([])
             if not found:
                 raise _failed("fragments that start in the middle of a frame")
@@ -87,7 +87,7 @@ class Fragments:
 
     def read(self, pieces: Sequence[tuple[int, int]]) -> bytes:
         """The bytes of one frame, its fragments joined."""
-        return b"".join(os.pread(self.descriptor, length, offset) for offset, length in pieces)
+        return b"".join(read_at(self.descriptor, length, offset) for offset, length in pieces)
 
 
 def _truncated() -> InputError:

@@ -28,26 +28,30 @@ def examine_all(paths: Iterable[Path], workers: int | None, limits: Limits) -> I
         source = iter(paths)
         for number in count():
             # Small portions first, so that every worker has one soon; larger ones later, so that few wait for the next.
-            batch = [os.fspath(path) for path in islice(source, min(_FIRST_BATCH << min(number // 2, 3), _LAST_BATCH))]
+            batch = list(islice(source, min(_FIRST_BATCH << min(number // 2, 3), _LAST_BATCH)))
             if not batch:
                 return
             sizes[number] = len(batch)
-            yield pool.Task({"do": "examine"}, batch, "paths", tag=number)
+            yield pool.Task({"do": "examine"}, batch, "paths", _names, tag=number)
 
     done: dict[int, list[tuple[Path, FileFacts]]] = defaultdict(list)
     streams: dict[int, dict[pool.Task, Decoder]] = defaultdict(dict)  # after a death a batch comes in several
     turn = 0
     for reply in pool.run(tasks(), workers or os.cpu_count() or 1, limits):
-        number, path = reply.task.tag, Path(reply.item)
+        number, path = reply.task.tag, reply.item
         if reply.death:
             fact = FileFacts(skipped=_death(path, reply.death, limits))
         else:
-            fact = streams[number].setdefault(reply.task, Decoder()).facts(reply.value)
+            fact = streams[number].setdefault(reply.task, Decoder()).facts(reply.value, path)
         done[number].append((path, fact))
         while len(done.get(turn, ())) == sizes.get(turn, -1):
             yield from done.pop(turn)
             streams.pop(turn, None)
             turn += 1
+
+
+def _names(paths: list[Path]) -> list[str]:
+    return [os.fspath(path) for path in paths]
 
 
 def _death(path: Path, death: str, limits: Limits) -> Skipped:

@@ -1,26 +1,37 @@
 """Pixels of one file into their places in a volume."""
 
 import os
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from medmm.dicom import syntaxes
 from medmm.dicom.decode import decode_frames
+from medmm.dicom.disk import open_regular, read_into
 from medmm.dicom.limits import Limits
 from medmm.dicom.pixels import native_frame, write_frame
-from medmm.dicom.source import open_regular, read_header
+from medmm.dicom.source import read_header
 from medmm.dicom.types import Frame, Instance
 from medmm.errors import InputError
 
-_READ_ATTEMPTS = 3
+
+class Scratch:
+    """Memory for one frame's bytes, used again for the next: fresh memory for each costs more than the reading."""
+
+    def __init__(self) -> None:
+        self._memory = memoryview(b"")
+
+    def take(self, size: int) -> memoryview:
+        """Return `size` bytes; what was taken before is lost."""
+        if len(self._memory) < size:
+            self._memory = memoryview(bytearray(size))
+        return self._memory[:size]
 
 
 def fill_from_file(
-    instance: Instance, targets: Sequence[tuple[Frame, np.ndarray]], limits: Limits
+    instance: Instance, targets: Sequence[tuple[Frame, np.ndarray]], limits: Limits, scratch: Scratch
 ) -> tuple[float, float]:
-    """Write the slices of one file into their places, each (rows, columns) float32 of any strides.
+    """Write the slices of one file into their places, each (rows, columns) float32 of any strides; one by one.
 
     Returns:
         The lowest and the highest value written.
@@ -29,6 +40,7 @@ def fill_from_file(
         InputError: io.unreadable, io.changed, dicom.truncated, decode.*, image.color, image.nonfinite.
     """
     descriptor = open_regular(instance.path)
+    low, high = np.inf, -np.inf
     try:
         status = os.fstat(descriptor)
         if (status.st_size, status.st_mtime_ns) != (instance.size, instance.mtime_ns):
@@ -37,41 +49,34 @@ def fill_from_file(
                 code="io.changed",
                 remedy="Run discovery again.",
             )
-        wanted = sorted({frame.index for frame, _ in targets})
-        frames = _stored_frames(descriptor, instance, wanted, limits)
-        ranges = [write_frame(frames[frame.index], instance, frame, out) for frame, out in targets]
+        places: dict[int, list[tuple[Frame, np.ndarray]]] = {}
+        for frame, out in targets:
+            places.setdefault(frame.index, []).append((frame, out))
+        for n, stored in _stored_frames(descriptor, instance, sorted(places), limits, scratch):
+            for frame, out in places[n]:
+                ends = write_frame(stored, instance, frame, out)
+                low, high = min(low, ends[0]), max(high, ends[1])
     finally:
         os.close(descriptor)
-    return min(low for low, _ in ranges), max(high for _, high in ranges)
+    return low, high
 
 
-def _stored_frames(descriptor: int, instance: Instance, wanted: Sequence[int], limits: Limits) -> dict[int, np.ndarray]:
+def _stored_frames(
+    descriptor: int, instance: Instance, wanted: Sequence[int], limits: Limits, scratch: Scratch
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the wanted frames as stored, one at a time; each is gone when the next is asked for."""
     pixels = instance.pixels
     if instance.pixel_length < 0:
-        return decode_frames(descriptor, instance, wanted)
+        yield from decode_frames(descriptor, instance, wanted)
+        return
     size = pixels.rows * pixels.columns * pixels.samples * pixels.bits_allocated // 8
     if pixels.transfer_syntax == syntaxes.DEFLATED:
         inflated = read_header(instance.path, limits).inflated or b""
         data = memoryview(inflated)[instance.pixel_offset :]
-        return {n: native_frame(data[n * size : (n + 1) * size], pixels) for n in wanted}
-    frames = {}
+        yield from ((n, native_frame(data[n * size : (n + 1) * size], pixels)) for n in wanted)
+        return
     for n in wanted:
-        raw = _read(descriptor, size, instance.pixel_offset + n * size)
-        if len(raw) < size:
+        raw = scratch.take(size)
+        if read_into(descriptor, raw, instance.pixel_offset + n * size) < size:
             raise InputError("Expected more pixels (the file ends before).", code="dicom.truncated")
-        frames[n] = native_frame(raw, pixels)
-    return frames
-
-
-def _read(descriptor: int, size: int, offset: int) -> bytes:
-    """Return bytes of a file; a disk that fails is asked a few times.
-
-    Raises:
-        InputError: io.read.
-    """
-    for attempt in range(_READ_ATTEMPTS):
-        try:
-            return os.pread(descriptor, size, offset)
-        except OSError:
-            time.sleep(0.1 * attempt)
-    raise InputError("Expected the disk to give a file's pixels (it failed).", code="io.read", remedy="Check the disk.")
+        yield n, native_frame(raw, pixels)

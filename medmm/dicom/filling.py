@@ -104,7 +104,7 @@ def _encode(jobs: list[FileJob]) -> list[Any]:
     from medmm.dicom.codec import Encoder
 
     encoder = Encoder()
-    return [[encoder.instance(job.instance), job.targets] for job in jobs]
+    return [[os.fspath(job.instance.path), encoder.instance(job.instance), job.targets] for job in jobs]
 
 
 def image_by_worker(path: Path, modality: str, limits: Limits) -> Volume:

@@ -7,11 +7,12 @@ from medmm.dicom import syntaxes, tags
 from medmm.dicom.acquisition import read_acquisition
 from medmm.dicom.attributes import DataSet, missing
 from medmm.dicom.frames import read_frames
-from medmm.dicom.limits import Limits
+from medmm.dicom.limits import DEFAULT_LIMITS, Limits
 from medmm.dicom.parse import UNDEFINED
 from medmm.dicom.pixel_format import check_pixel_length, read_modality_lut, read_pixel_format
 from medmm.dicom.recent import Recent
-from medmm.dicom.source import BrokenHeaderError, NotDicomError, OpenedFile, read_header
+from medmm.dicom.repeats import Repeats
+from medmm.dicom.source import BrokenHeaderError, Header, NotDicomError, OpenedFile, open_header
 from medmm.dicom.types import AcquisitionHeader, Instance, Skipped, TextReport
 from medmm.errors import InputError
 from medmm.types import Note
@@ -38,6 +39,7 @@ class Identity:
 
 
 _recent = Recent[Identity]()
+_repeats = [Repeats(DEFAULT_LIMITS)]
 _IDENTITY_TAGS = (  # every attribute that `_identity` takes
     tags.STUDY_UID,
     tags.SERIES_UID,
@@ -68,14 +70,21 @@ def examine(path: Path, limits: Limits) -> FileFacts:
     """Return what a file is; failures of this one file are returned as `skipped`, never raised."""
     identity: Identity | None = None
     sop_uid = ""
+    repeats = _repeats_under(limits)
     try:
-        opened = read_header(path, limits)
+        with open_header(path, limits, repeats.first_bytes) as header:
+            known = _examine_repeated(path, header, repeats)
+            if known is not None:
+                return known
+            opened = header.read()
         if opened.media_class == syntaxes.MEDIA_DIRECTORY or tags.DIRECTORY_RECORD_SEQUENCE in opened.dataset:
             return FileFacts(
                 skipped=Skipped(path, "DICOMDIR (media directory)"), referenced=_referenced(opened.dataset)
             )
         identity, sop_uid = _read_identity(opened.dataset), opened.dataset.text(tags.SOP_INSTANCE_UID)
-        return _examine_object(path, opened, identity, limits)
+        facts = _examine_object(path, opened, identity, limits)
+        repeats.learn(opened, facts)
+        return facts
     except NotDicomError as error:
         return FileFacts(skipped=Skipped(path, str(error)))
     except BrokenHeaderError as error:
@@ -85,6 +94,47 @@ def examine(path: Path, limits: Limits) -> FileFacts:
     except InputError as error:
         uid = identity.series_uid if identity else ""
         return FileFacts(identity=identity, skipped=Skipped(path, str(error), error.code, uid), sop_uid=sop_uid)
+
+
+def _repeats_under(limits: Limits) -> Repeats:
+    """The headers met last under the same limits."""
+    if _repeats[0].limits != limits:
+        _repeats[0] = Repeats(limits)
+    return _repeats[0]
+
+
+def _examine_repeated(path: Path, header: Header, repeats: Repeats) -> FileFacts | None:
+    """Return what a file is when its header follows a pattern; None when it must be walked, faulty ones included."""
+    found = repeats.find(header.head)
+    if found is None:
+        return None
+    pattern, elements, offset = found
+    model = pattern.facts.instance
+    assert model is not None
+    dataset = DataSet(header.head, elements, is_big_endian=False)
+    try:
+        if model.pixel_length >= 0:
+            stop = offset + model.pixel_length
+            if stop > header.size or header.after_pixels(stop, pattern.is_explicit, False):
+                return None
+        frames = read_frames(dataset, model.header, model.pixels)
+    except InputError:
+        return None
+    number = dataset.lenient_number(tags.INSTANCE_NUMBER)
+    instance = Instance(
+        path=path,
+        size=header.size,
+        mtime_ns=header.mtime_ns,
+        sop_uid=dataset.text(tags.SOP_INSTANCE_UID),
+        number=None if number is None else int(number),
+        header=model.header,
+        pixels=model.pixels,
+        pixel_offset=offset,
+        pixel_length=model.pixel_length,
+        frames=frames,
+        notes=model.notes,
+    )
+    return FileFacts(identity=pattern.facts.identity, instance=instance)
 
 
 def _examine_object(path: Path, opened: OpenedFile, identity: Identity, limits: Limits) -> FileFacts:
@@ -216,9 +266,11 @@ def _referenced(dataset: DataSet) -> tuple[str, ...]:
 
 
 def _class_name(uid: str) -> str:
+    from pydicom.config import IGNORE
     from pydicom.uid import UID
 
-    return str(UID(uid).name) if UID(uid).is_valid and UID(uid).name != uid else "an unknown object"
+    known = UID(uid, validation_mode=IGNORE)  # a broken one is nothing to warn of, and its text stays out of logs
+    return str(known.name) if known.is_valid and known.name != uid else "an unknown object"
 
 
 def _safe(text: str) -> str:

@@ -21,7 +21,7 @@ from medmm.dicom.examine import examine_all
 from medmm.dicom.header import FileFacts
 from medmm.dicom.limits import Limits
 
-FORMAT = 2
+FORMAT = 3
 _BLOCK = 256
 _SETTLED_S = 0.05  # a file changed twice within the clock's tick would look unchanged
 
@@ -107,7 +107,7 @@ class HeaderIndex:
             if stamp != self._stamp:
                 return
             decoder = Decoder()
-            entries = {name: (mark, decoder.facts(fact)) for name, mark, fact in plain}
+            entries = {name: (mark, decoder.facts(fact, Path(name))) for name, mark, fact in plain}
         except (ValueError, TypeError, KeyError, IndexError):
             return
         self._known.update(entries)

@@ -25,7 +25,7 @@ _PLAIN_SHORT = {vr: vr.decode("ascii") for vr in SHORT_VRS}
 _PLAIN_LONG = {vr: vr.decode("ascii") for vr in LONG_VRS - {b"UN"}}
 _LAZY_SEQUENCE = 320  # bytes; a sequence this short nests at most 16 deep and is walked only when asked for
 _PIXEL_GROUP = 0x7FE0
-_WANTED = frozenset(value for name, value in vars(tags).items() if name.isupper() and isinstance(value, int))
+WANTED = frozenset(value for name, value in vars(tags).items() if name.isupper() and isinstance(value, int))
 
 
 class NeedMoreBytesError(Exception):
@@ -46,6 +46,7 @@ class Walk:
     """The top level of a data set. `pixels` is the pixel attribute, whose `stop` is `UNDEFINED` when encapsulated."""
 
     elements: dict[int, Element] = field(default_factory=dict)
+    positions: list[int] = field(default_factory=list)  # where each attribute of the top level begins, pixels last
     count: int = 0  # attributes walked, nested ones included
     pixels: Element | None = None
     pixels_tag: int = 0
@@ -145,6 +146,7 @@ class _Walker:
         buffer, elements = self.buffer, level.elements
         unpack, unpack_length = self.head.unpack_from, self.u32.unpack_from
         assert elements is not None
+        positions = self.result.positions if len(self.levels) == 1 else []
         last = min(len(buffer), self.size, level.end)
         count, make = 0, tuple.__new__
         while position + 12 <= last:
@@ -163,10 +165,11 @@ class _Walker:
             if limit > last or length & 1 or group >= _PIXEL_GROUP:
                 break
             tag = group << 16 | number
-            if tag in _WANTED:
+            if tag in WANTED:
                 if tag in elements:
                     break
                 elements[tag] = make(Element, (name, start, limit, None))
+            positions.append(position)
             count += 1
             position = limit
         self.result.count += count
@@ -213,8 +216,10 @@ class _Walker:
                 return position + 8
             raise _malformed("a delimiter stands where an attribute is due")
         vr, value, length = self._head(level, position, tag)
-        if len(self.levels) == 1 and tag in tags.PIXEL_TAGS:
-            return self._pixels(tag, vr, value, length)
+        if len(self.levels) == 1:
+            self.result.positions.append(position)
+            if tag in tags.PIXEL_TAGS:
+                return self._pixels(tag, vr, value, length)
         assert level.elements is not None
         if tag in level.elements and len(self.levels) == 1:
             raise _malformed(f"{tags.name_of(tag)} occurs twice")

@@ -1,20 +1,23 @@
 """From a path to a walked data set: preamble, file meta information, transfer syntax, deflate."""
 
 import os
-import stat
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from medmm.dicom import syntaxes
 from medmm.dicom.attributes import DataSet
+from medmm.dicom.disk import open_regular, read_at
 from medmm.dicom.limits import Limits
 from medmm.dicom.parse import NeedMoreBytesError, Walk, walk
 from medmm.errors import InputError
 from medmm.types import Note
 
-_FIRST_BYTES = 2**15  # holds nearly every header; grown 8 times over where it does not
+FIRST_BYTES = 2**15  # holds nearly every header; grown 8 times over where it does not
 _META_LIMIT = 2**20
+META_START = 132  # after preamble and prefix
 _TRAILING_GROUPS = (b"\xfc\xff", b"\xfa\xff", b"\xff\xfc", b"\xff\xfa")  # trailing padding, digital signatures
 _PROGRAM_MAGIC = (b"MZ", b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xfe\xed\xfa", b"#!")
 
@@ -36,6 +39,7 @@ class OpenedFile:
     """A file's attributes up to its pixels. `inflated` holds the whole data set when it was deflated."""
 
     dataset: DataSet
+    start: int  # of the data set in its buffer
     walk: Walk
     transfer_syntax: str
     is_explicit: bool
@@ -54,39 +58,39 @@ def read_header(path: Path, limits: Limits) -> OpenedFile:
         NotDicomError: It is something else (a SKIP, not a failure).
         InputError: dicom.* and limit.inflate, or io.unreadable.
     """
-    descriptor = open_regular(path)
-    try:
-        status = os.fstat(descriptor)
-        head = os.pread(descriptor, _FIRST_BYTES, 0)
-        return _Reader(descriptor, status.st_size, status.st_mtime_ns, limits).read(head)
-    finally:
-        os.close(descriptor)
+    with open_header(path, limits) as header:
+        return header.read()
 
 
-def open_regular(path: Path) -> int:
-    """Return a descriptor of a regular file; never waits for a FIFO or a device.
+@contextmanager
+def open_header(path: Path, limits: Limits, first_bytes: int = FIRST_BYTES) -> "Iterator[Header]":
+    """Open a file and read its first bytes; closed at the end of the block.
 
     Raises:
         InputError: io.unreadable.
     """
+    descriptor = open_regular(path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "bad name"
-        raise _unreadable(f"the system says: {reason}") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        head = read_at(descriptor, first_bytes, 0)
+        yield Header(descriptor, status.st_size, status.st_mtime_ns, limits, head)
+    finally:
         os.close(descriptor)
-        raise _unreadable("it is a folder, a pipe or a device")
-    return descriptor
 
 
-class _Reader:
-    """Reads one file: which encoding, then the walk, with more bytes when the header asks for them."""
+class Header:
+    """One open file: which encoding, then the walk, with more bytes when the header asks for them."""
 
-    def __init__(self, descriptor: int, size: int, mtime_ns: int, limits: Limits) -> None:
-        self.descriptor, self.size, self.mtime_ns, self.limits = descriptor, size, mtime_ns, limits
+    def __init__(self, descriptor: int, size: int, mtime_ns: int, limits: Limits, head: bytes) -> None:
+        self.descriptor, self.size, self.mtime_ns, self.limits, self.head = descriptor, size, mtime_ns, limits, head
 
-    def read(self, head: bytes) -> OpenedFile:
+    def read(self) -> OpenedFile:
+        """Return the attributes of the file, its pixels left on disk.
+
+        Raises:
+            NotDicomError, InputError: As `read_header`.
+        """
+        head = self.head
         notes: list[Note] = []
         if head[128:132] == b"DICM":
             if head.startswith(_PROGRAM_MAGIC):
@@ -109,11 +113,12 @@ class _Reader:
                 code="dicom.empty",
                 remedy="Export the file again.",
             )
-        if inflated is None:
-            notes += self._after_pixels(result, is_explicit, is_big_endian)
+        if inflated is None and result.pixels is not None:
+            notes += self.after_pixels(result.pixels.stop, is_explicit, is_big_endian)
         dataset = DataSet(buffer, result.elements, is_big_endian=is_big_endian)
         return OpenedFile(
             dataset=dataset,
+            start=start,
             walk=result,
             transfer_syntax=syntax,
             is_explicit=is_explicit,
@@ -147,14 +152,14 @@ class _Reader:
                     code="dicom.malformed",
                 )
             wanted = min(wanted * 8, size, self.limits.header_bytes)
-            buffer = os.pread(self.descriptor, wanted, 0)
+            buffer = read_at(self.descriptor, wanted, 0)
 
-    def _after_pixels(self, result: Walk, is_explicit: bool, is_big_endian: bool) -> list[Note]:
+    def after_pixels(self, stop: int, is_explicit: bool, is_big_endian: bool) -> list[Note]:
         """Look at what follows native pixels: attributes are fine, others are noted, a cut one is refused."""
-        if result.pixels is None or not result.pixels.stop < self.size:
+        if not stop < self.size:
             return []
-        count = self.size - result.pixels.stop
-        tail = os.pread(self.descriptor, min(count, _FIRST_BYTES), result.pixels.stop)
+        count = self.size - stop
+        tail = read_at(self.descriptor, min(count, FIRST_BYTES), stop)
         surplus = Note("dicom.pixel_length", f"{count} bytes after the pixels were not used.")
         if count < 8 or tail[:2] not in _TRAILING_GROUPS:
             return [surplus]
@@ -185,7 +190,7 @@ class _Reader:
             if stop > len(head):
                 if stop > _META_LIMIT:
                     raise _malformed_meta("is larger than a mebibyte")
-                head = os.pread(self.descriptor, min(self.size, _META_LIMIT + 12), 0)
+                head = read_at(self.descriptor, min(self.size, _META_LIMIT + 12), 0)
             found[head[at + 2 : at + 4]] = head[value:stop].strip(b" \0").decode("ascii", "replace")
         if stop == 132:
             if self.size < 140:
@@ -208,7 +213,9 @@ class _Reader:
             raise NotDicomError("too short for DICOM")
         if head[:4] == b"\x02\x00\x00\x00":  # meta group without the preamble
             shifted = b"\0" * 128 + b"DICM" + head
-            start, syntax, media_class = _Reader(self.descriptor, self.size + 132, 0, self.limits)._meta(shifted)
+            start, syntax, media_class = Header(self.descriptor, self.size + 132, 0, self.limits, shifted)._meta(
+                shifted
+            )
             return start - 132, syntax, media_class
         syntax = _guess_encoding(head, 0)
         if not syntax or not _looks_like_dicom(head):
@@ -221,7 +228,7 @@ class _Reader:
         pieces: list[bytes] = []
         total, position = 0, start
         while not inflater.eof:
-            raw = os.pread(self.descriptor, 2**20, position)
+            raw = read_at(self.descriptor, 2**20, position)
             if not raw:
                 raise _truncated()
             position += len(raw)
@@ -278,12 +285,6 @@ def _kind_of(head: bytes) -> str:
         return "not DICOM: zero bytes"
     is_text = b"\0" not in head[:1024]
     return "not DICOM: text" if is_text else "not DICOM"
-
-
-def _unreadable(why: str) -> InputError:
-    return InputError(
-        f"Expected a readable file ({why}).", code="io.unreadable", remedy="Check the permissions and the disk."
-    )
 
 
 def _truncated() -> InputError:

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medmm.dicom.disk import open_regular, read_at
 from medmm.dicom.geometry import axes
-from medmm.dicom.source import open_regular
 from medmm.dicom.types import Slice
 from medmm.errors import InputError
 from medmm.types import Note
@@ -113,7 +113,7 @@ def _hash_pixels(piece: Slice) -> bytes:
         digest = hashlib.sha256()
         offset = piece.instance.pixel_offset
         left = piece.instance.pixel_length if piece.instance.pixel_length >= 0 else piece.instance.size - offset
-        while left > 0 and (block := os.pread(descriptor, min(left, 2**20), offset)):
+        while left > 0 and (block := read_at(descriptor, min(left, 2**20), offset)):
             digest.update(block)
             offset, left = offset + len(block), left - len(block)
         return digest.digest()

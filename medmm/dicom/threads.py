@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medmm.dicom.fill import fill_from_file
+from medmm.dicom.fill import Scratch, fill_from_file
 from medmm.dicom.limits import Limits
 from medmm.dicom.plan import FileJob, Filled, ReadPlan
 from medmm.errors import InputError
@@ -48,6 +48,7 @@ class _Work:
 
     def run(self) -> None:
         """Fill until nothing is left."""
+        scratch = Scratch()
         try:
             while self.failure is None:
                 with self.changed:
@@ -55,7 +56,7 @@ class _Work:
                 if job is None:
                     break
                 places = [(job.instance.frames[n], self.view[place]) for n, place in job.targets]
-                low, high = fill_from_file(job.instance, places, self.limits)
+                low, high = fill_from_file(job.instance, places, self.limits, scratch)
                 self.lows.append(low)
                 self.highs.append(high)
                 self.files += 1

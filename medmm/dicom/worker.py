@@ -134,24 +134,24 @@ def _fill(request: dict[str, Any], memory: int, limits: Limits) -> Iterator[Any]
     import numpy as np
 
     from medmm.dicom.codec import Decoder
-    from medmm.dicom.fill import fill_from_file
+    from medmm.dicom.fill import Scratch, fill_from_file
 
-    decoder = Decoder()
+    decoder, scratch = Decoder(), Scratch()
     shared = mmap.mmap(memory, request["buffer_bytes"])  # closed with the last array over it
     os.close(memory)
     buffer = np.frombuffer(shared, dtype=np.float32).reshape(request["shape"])
     view = buffer[tuple(slice(None, None, -1 if flip else 1) for flip in request["flips"])]
     failure: list[str] | None = None
-    for plain, targets in request["files"]:
+    for name, plain, targets in request["files"]:
         if failure is not None:  # the series is lost; the files behind it need not be read
             yield [None, failure]
             continue
         values: tuple[float, float] | None = None
         with _time_cap(limits.seconds):
             try:
-                instance = decoder.instance(plain)
+                instance = decoder.instance(plain, Path(name))
                 places = [(instance.frames[n], view[place]) for n, place in targets]
-                values = fill_from_file(instance, places, limits)
+                values = fill_from_file(instance, places, limits, scratch)
             except InputError as error:
                 failure = [error.code, error.message, error.remedy]
             except MemoryError:

@@ -83,7 +83,11 @@ def test_a_damaged_or_older_index_is_not_trusted_and_not_an_error(
     expected = run(tmp_path / "data", store)
     raw = store.read_bytes()
     flipped = raw[:200] + bytes([raw[200] ^ 1]) + raw[201:]
-    versions = {"torn": raw[: len(raw) // 2], "flipped": flipped, "older": raw.replace(b"[2,", b"[1,", 1)}
+    versions = {
+        "torn": raw[: len(raw) // 2],
+        "flipped": flipped,
+        "older": raw.replace(b"[%d," % index.FORMAT, b"[1,", 1),
+    }
     store.write_bytes({**versions, "empty": b"", "noise": os.urandom(3000)}[damage])
     del reads[:]
 

@@ -30,9 +30,9 @@ def sabotage(path):
 def examine(path, limits):
     sabotage(path)
     return real_examine(path, limits)
-def fill_from_file(instance, targets, limits):
+def fill_from_file(instance, targets, limits, scratch):
     if "late" in instance.path.parent.name: sabotage(instance.path)
-    return real_fill(instance, targets, limits)
+    return real_fill(instance, targets, limits, scratch)
 header.examine, fill.fill_from_file = examine, fill_from_file
 """
 
@@ -125,7 +125,27 @@ def test_a_disk_that_fails_for_good_is_an_error_and_one_that_recovers_is_not(
 ) -> None:
     write_series(tmp_path, 3)
     series = discover(tmp_path).studies[0].series[0]
-    real, failures = os.pread, [OSError(5, "EIO")]
+    real, failures = os.preadv, [OSError(5, "EIO")]
+
+    def failing(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        if failures:
+            raise failures.pop()
+        return real(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", failing)
+
+    assert read_volume(series, workers=0).shape == (8, 6, 3)
+    failures.extend([OSError(5, "EIO")] * 9)
+    with pytest.raises(InputError) as caught:
+        read_volume(series, workers=0)
+    assert caught.value.code == "io.read"
+
+
+def test_a_header_that_the_disk_does_not_give_is_refused_and_the_rest_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(tmp_path, 3)
+    real, failures = os.pread, [OSError(5, "EIO")] * 3
 
     def failing(descriptor: int, size: int, offset: int) -> bytes:
         if failures:
@@ -134,11 +154,10 @@ def test_a_disk_that_fails_for_good_is_an_error_and_one_that_recovers_is_not(
 
     monkeypatch.setattr(os, "pread", failing)
 
-    assert read_volume(series, workers=0).shape == (8, 6, 3)
-    failures.extend([OSError(5, "EIO")] * 9)
-    with pytest.raises(InputError) as caught:
-        read_volume(series, workers=0)
-    assert caught.value.code == "io.read"
+    found = discover(tmp_path, workers=0)
+
+    assert [item.code for item in found.skipped] == ["io.read"]
+    assert len(found.studies[0].series[0].slices) == 2
 
 
 @pytest.mark.bad_input("H5")
