@@ -23,6 +23,7 @@ from pipelines.judge import DiagnosesCases
 from pipelines.ledger import Entry, Fingerprint, Ledger, LedgerState, read_ledger
 from pipelines.output import OutputFolder, check_apart, clear, clear_staging, locked, prepare
 from pipelines.provenance import RunRecord, fingerprint_of
+from pipelines.redaction import identifiers, redacting
 from pipelines.runners import Runner, Setting, open_runner
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def run_batch(job: Job, runner: Runner, before: LedgerState, listen: Listener, s
     done = finished(cases.plans, before, folder)
     tell_what_is_there(cases, done, before if job.ready is None else LedgerState(), listen)
     entries = dict(done)
-    with Ledger(folder.ledger) as ledger:
+    with Ledger(folder.ledger) as ledger, redacting(identifiers(cases.plans)):
         ledger.begin(fingerprint)
         ledger.plan(tuple(plan.case_id for plan in cases.plans))
         todo = [plan for plan in cases.plans if plan.case_id not in done]

@@ -22,6 +22,11 @@ class _Answer:
     abstained: bool
 
 
+# A browser shows a table of this size within seconds; of larger cohorts the page lists what needs attention first.
+PAGE_CASES = 20_000
+_ATTENTION = {"refused": 0, "warn": 1, "ok": 2}
+
+
 def write_index(
     out_dir: str | Path,
     rows: Sequence[Row],
@@ -45,6 +50,10 @@ def write_index(
     texts = load_texts(lang)
     tasks = _task_names(rows)
     counts = Counter(str(row.get("status", "")) for row in rows)
+    shown = rows
+    if len(rows) > PAGE_CASES:
+        shown = sorted(rows, key=lambda row: _ATTENTION.get(str(row.get("status", "")), 0))[:PAGE_CASES]
+        run = {**run, "cases on this page": f"{PAGE_CASES} of {len(rows)}; all are in results.csv"}
     page = render_page(
         "cohort.html.j2",
         style="style.css",
@@ -53,8 +62,8 @@ def write_index(
         counts={"ok": counts["ok"] + counts["warn"], "warned": counts["warn"], "refused": counts["refused"]},
         total=len(rows),
         tasks=tasks,
-        cases=[_case(row, tasks, texts) for row in rows],
-        failures=failures,
+        cases=[_case(row, tasks, texts) for row in shown],
+        failures=failures[:PAGE_CASES],
         distributions=[(task, _distribution(task, rows)) for task in tasks],
         facts=list(_facts(run)),
         schema=SCHEMA_VERSION,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from kg.errors import KgError
-from medmm.errors import InputError, StopRun, UsageError
+from medmm.errors import InputError, MedmmError, StopRun, UsageError
 from pipelines.cli.check import check
 from pipelines.cli.console import show_error
 from pipelines.cli.deid import deid
@@ -89,13 +89,23 @@ def main() -> None:
         _end(error, EXIT_USAGE)
     except InputError as error:
         _end(error, EXIT_REFUSED)
+    except Exception as error:  # noqa: BLE001  # a mistake of ours; its text may hold an identifier, so only its kind is said
+        _end(_unforeseen(error), EXIT_STOPPED, error)
 
 
-def _end(error: StopRun | UsageError | InputError | KgError, code: int) -> None:
+def _end(error: MedmmError | KgError, code: int, cause: Exception | None = None) -> None:
     show_error(error.message, error.remedy, error.code)
     if logging.getLogger().isEnabledFor(logging.DEBUG):
-        logging.getLogger(__name__).debug("where it was raised", exc_info=error)
+        logging.getLogger(__name__).debug("where it was raised", exc_info=cause or error)
     sys.exit(code)
+
+
+def _unforeseen(error: Exception) -> StopRun:
+    return StopRun(
+        f"An unexpected error of kind {type(error).__name__}.",
+        code="internal.error",
+        remedy="Run the same command again with `medmm --debug ...` and report the traceback, without patient data.",
+    )
 
 
 def _interrupted(number: int, frame: FrameType | None) -> None:

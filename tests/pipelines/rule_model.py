@@ -45,7 +45,9 @@ class RuleSpec:
 
 
 class RuleModel:
-    """Diagnoses by rules. `crash_age`: `diagnose` breaks on patients of that age. `seconds`: how long a case takes."""
+    """Diagnoses by rules. `crash_age`: `diagnose` breaks on patients of that age. `babbles`: it breaks and its error
+    tells the case. `seconds`: how long a case takes.
+    """
 
     device = "cpu"
 
@@ -53,11 +55,13 @@ class RuleModel:
         self,
         *,
         crash_age: float | None = None,
+        babbles: bool = False,
         explain_fails: bool = False,
         seconds: float = 0.0,
         spec: RuleSpec | None = None,
     ) -> None:
         self.crash_age, self.explain_fails, self.seconds = crash_age, explain_fails, seconds
+        self.babbles = babbles
         self.spec = spec or RuleSpec()
         self.diagnosed: list[str] = []
 
@@ -67,6 +71,8 @@ class RuleModel:
         age = case.record.values.get("age_years") if case.record is not None else None
         if age is not None and age == self.crash_age:
             raise ZeroDivisionError("SECRET")
+        if self.babbles:
+            raise RuntimeError(f"{case.report} {case.record} {sys.argv}")
         if "flair" not in case.volumes:
             raise InputError("Expected a FLAIR series.", code="modality.missing")
         text = case.report.text.lower() if case.report is not None else ""
@@ -119,9 +125,15 @@ class RuleModel:
 
 
 def _main() -> None:
-    """`medmm` with rules: the model's name is the number of seconds that each case takes."""
+    """`medmm` with rules: the model's name is the number of seconds that each case takes, or a way to break."""
+
+    def load_model(name: str, **options: object) -> RuleModel:
+        if name == "collapse":
+            raise RuntimeError(f"cannot load for {sys.argv}")
+        return RuleModel(babbles=True) if name == "babble" else RuleModel(seconds=float(name))
+
     stand_in = ModuleType("medmm.diagnose")
-    stand_in.load_model = lambda name, **options: RuleModel(seconds=float(name))  # type: ignore[attr-defined]
+    stand_in.load_model = load_model  # type: ignore[attr-defined]
     sys.modules["medmm.diagnose"] = stand_in
     from pipelines.cli import main
 

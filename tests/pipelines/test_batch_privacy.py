@@ -2,17 +2,27 @@
 
 import csv
 import gzip
+import io
+import logging
+import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom._dicom_dict import DicomDictionary
+from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.uid import generate_uid
 from rule_model import RuleModel
 
 from medmm.synthetic import Cohort
+from pipelines.deidentify.actions import read_rows
 from pipelines.diagnose import Job, diagnose_folder
+from pipelines.redaction import redacting
 
 MakeJob = Callable[..., Job]
 
@@ -96,6 +106,138 @@ def test_no_identifier_is_in_any_output_but_the_id_map(
     for marker in (*MARKERS.values(), REPORT_MARKER, PATH_MARKER, str(marked)):
         assert [name for name, content in written.items() if marker in content or marker in name] == [], marker
         assert not [text for text in spoken if marker in text], marker
+
+
+TEXT = frozenset(("AE", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"))
+# Read by discovery to know one series from another; a marker is added to what they say.
+MEANT = ("SeriesDescription", "ProtocolName", "StudyDescription")
+
+
+def _mark_everything(dataset: pydicom.Dataset) -> list[str]:
+    """Put a marker of its own into every text attribute that the de-identification table lists."""
+    markers = []
+    for row in read_rows():
+        if "X" in row.tag or int(row.tag, 16) not in DicomDictionary:
+            continue
+        tag = int(row.tag, 16)
+        keyword, vr = keyword_for_tag(tag), dictionary_VR(tag)
+        if vr in TEXT and tag >> 16 > 7:
+            marker = f"ZQ{row.tag}"
+            before = f"{dataset.get(keyword, '')} " if keyword in MEANT else ""
+            dataset.add_new(tag, vr, f"{before}{marker}")
+            markers.append(marker)
+    dataset.PatientBirthDate, dataset.StudyDate, dataset.SeriesDate = "19430217", "20170923", "20170924"
+    dataset.PatientIdentityRemoved = "YES"
+    return [*markers, "19430217", "20170923", "20170924"]
+
+
+@pytest.fixture
+def marked_throughout(cohort: Cohort, tmp_path: Path) -> tuple[Path, list[str]]:
+    """Two studies, one of them broken, with a marker in every attribute that can name somebody; report and record."""
+    markers: list[str] = []
+    for name in ("ZQFOLDER1", "ZQFOLDER2"):
+        for path in sorted((cohort.studies / "PHANTOM-0000").rglob("*.dcm")):
+            dataset = pydicom.dcmread(path)
+            markers = _mark_everything(dataset)
+            for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+                setattr(dataset, keyword, generate_uid(entropy_srcs=[name, str(getattr(dataset, keyword))]))
+            dataset.PatientID = f"ZQPATIENT{name}"
+            target = tmp_path / "ZQROOT" / name / path.parent.name / f"ZQFILE_{path.name}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            dataset.save_as(target)
+    victim = next(path for path in sorted((tmp_path / "ZQROOT" / "ZQFOLDER2").rglob("*.dcm")))
+    victim.write_bytes(victim.read_bytes()[:-50])
+    (tmp_path / "ZQREPORTS").mkdir()
+    report = "CLINICAL: ZQREPORTWORD, ZQDOCTOR^WHO.\nFINDINGS: Ring enhancement in ZQREPORTNAME.\n"
+    (tmp_path / "ZQREPORTS" / "ZQPATIENTZQFOLDER1.txt").write_text(report)
+    (tmp_path / "records.csv").write_text("patient_id,age_years,sex,name\nZQPATIENTZQFOLDER1,60,F,ZQRECORDNAME\n")
+    words = ("PATIENT", "FOLDER", "FILE_", "ROOT", "REPORT", "DOCTOR", "RECORDNAME")
+    return tmp_path, [*markers, *(f"ZQ{word}" for word in words)]
+
+
+@pytest.mark.slow  # processes of their own
+@pytest.mark.bad_input("I1", "I2", "I4")
+@pytest.mark.parametrize(("model", "code"), [("0", 1), ("babble", 1), ("collapse", 3)])
+def test_no_marker_is_in_any_output_log_temporary_file_or_crash_text(
+    marked_throughout: tuple[Path, list[str]], model: str, code: int
+) -> None:
+    root, markers = marked_throughout
+    (root / "tmp").mkdir()
+    rules = Path(__file__).with_name("rule_model.py")
+    command = [sys.executable, str(rules), "diagnose", str(root / "ZQROOT"), "--model", model,
+               "--out", str(root / "out"), "--reports", str(root / "ZQREPORTS"),
+               "--records", str(root / "records.csv")]  # fmt: skip
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(root / "config"), "TMPDIR": str(root / "tmp")}
+
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+
+    written = _everything_written(root / "out") | _everything_written(root / "tmp")
+    written.pop("id_map.csv", None)
+    assert done.returncode == code, done.stderr
+    assert len(markers) > 100
+    for marker in markers:
+        assert [name for name, content in written.items() if marker in content or marker in name] == [], marker
+        assert marker not in done.stdout + done.stderr
+
+
+@pytest.mark.slow  # a process of its own, killed
+@pytest.mark.bad_input("I1")
+def test_no_marker_is_in_what_a_killed_run_leaves(marked_throughout: tuple[Path, list[str]]) -> None:
+    root, markers = marked_throughout
+    (root / "tmp").mkdir()
+    rules = Path(__file__).with_name("rule_model.py")
+    command = [
+        sys.executable,
+        str(rules),
+        "diagnose",
+        str(root / "ZQROOT"),
+        "--model",
+        "30",
+        "--out",
+        str(root / "out"),
+    ]
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(root / "config"), "TMPDIR": str(root / "tmp")}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(1200):
+        if (root / "out" / "ledger.jsonl").exists():
+            break
+        time.sleep(0.05)
+
+    process.kill()
+    process.wait()
+
+    written = _everything_written(root / "out") | _everything_written(root / "tmp")
+    assert "ZQ" in written.pop("id_map.csv")
+    assert "ledger.jsonl" in written
+    assert [
+        name for name, content in written.items() for marker in markers if marker in content or marker in name
+    ] == []
+
+
+@pytest.mark.bad_input("I1")
+def test_known_identifiers_are_taken_out_of_logs_and_tracebacks() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    logger = logging.getLogger("a.library")
+    root = logging.getLogger()
+    root.addHandler(handler)
+
+    try:
+        with redacting(["DOE^JANE", "MRN-4711", "1.2.840.99", "x", "/data/doe_jane"]):
+            logger.error("Patient %s (%s), study 1.2.840.99, born x: jane.", "Doe^Jane", "mrn-4711")
+            try:
+                raise KeyError("/data/doe_jane/IM1 of Jane")
+            except KeyError:
+                logger.exception("failed")
+        logger.error("JANE again")
+    finally:
+        root.removeHandler(handler)
+
+    first, *rest = stream.getvalue().splitlines()
+    assert first == "Patient [redacted]^[redacted] ([redacted]), study [redacted], born x: [redacted]"
+    assert "jane" not in "\n".join(rest[:-1]).lower()
+    assert "KeyError" in "\n".join(rest)
+    assert rest[-1] == "JANE again"
 
 
 @pytest.mark.bad_input("I2")

@@ -82,5 +82,18 @@ def test_empty_run_has_a_page(tmp_path: Path) -> None:
     assert "No case was diagnosed." in write_index(tmp_path, [], {}).read_text(encoding="utf-8")
 
 
+def test_page_of_a_huge_cohort_lists_what_needs_attention_and_counts_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medmm.report.cohort.PAGE_CASES", 3)
+    rows = [{"case": f"case-{number}", "status": "refused" if number == 9 else "ok"} for number in range(10)]
+
+    page = write_index(tmp_path, rows, {}).read_text(encoding="utf-8")
+
+    assert [number for number in range(10) if f"case-{number}" in page] == [0, 1, 9]
+    assert "10 cases" in page
+    assert "3 of 10; all are in results.csv" in page
+
+
 def test_index_speaks_chinese(tmp_path: Path) -> None:
     assert '<html lang="zh">' in write_index(tmp_path, [], {}, lang="zh").read_text(encoding="utf-8")
