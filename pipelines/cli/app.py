@@ -61,6 +61,7 @@ def root(
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.ERROR, stream=sys.stderr, format="%(name)s: %(message)s"
     )
+    logging.captureWarnings(True)  # those of libraries may show a value of a file
     logging.getLogger("medmm").setLevel(logging.DEBUG if debug else logging.ERROR)
 
 

@@ -6,6 +6,7 @@ Run as a script it is the command line `medmm` with this model in place of `load
 
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Literal
@@ -128,6 +129,8 @@ def _main() -> None:
     """`medmm` with rules: the model's name is the number of seconds that each case takes, or a way to break."""
 
     def load_model(name: str, **options: object) -> RuleModel:
+        if name in ("collapse", "babble"):
+            warnings.warn(f"loading for {sys.argv}", stacklevel=1)
         if name == "collapse":
             raise RuntimeError(f"cannot load for {sys.argv}")
         return RuleModel(babbles=True) if name == "babble" else RuleModel(seconds=float(name))
