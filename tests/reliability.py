@@ -1,7 +1,8 @@
 """Which test covers which bad input or fault, and how it ended: the table in docs/reliability.md.
 
     python -m tests.reliability          run the marked tests and write the page
-    python -m tests.reliability --names  write the page with the names of today and the outcomes it has already
+    python -m tests.reliability --new    run those that the page does not know as passed, keep its other outcomes
+    python -m tests.reliability --names  run nothing: the names of today and the outcomes the page has already
 
 Rows are in bad_inputs.tsv; a test says what it is about with `@pytest.mark.bad_input("H3")`.
 """
@@ -89,10 +90,9 @@ class Outcomes:
         self.of[name] = max(known, report.outcome, key=self.ORDER.index)
 
 
-def run_marked() -> dict[str, str]:
-    """Run every marked test, slow ones too, and return how each ended."""
+def run(names: Iterable[str]) -> dict[str, str]:
+    """Run tests, slow ones too, and return how each ended."""
     outcomes = Outcomes()
-    names = sorted({name for names in find_tests().values() for name in names})
     pytest.main(["-q", "-m", "slow or not slow", *(f"{TESTS}/{name}" for name in names)], plugins=[outcomes])
     return outcomes.of
 
@@ -125,6 +125,12 @@ def summary(tests: Mapping[str, list[str]], outcomes: Mapping[str, str]) -> str:
     return f"{covered} of {len(read_rows())} rows have tests; {len(names)} test functions: {ended}."
 
 
+def listed_tests(page: str) -> dict[str, set[str]]:
+    """Tests that the page names for each row, as `file.py::function`."""
+    rows = re.findall(r"^\| ([A-I]\d+) \|.*\| ([^|]*) \|$", page, re.MULTILINE)
+    return {row: set(re.findall(r"`([^`]+::[^`]+)`", cell)) for row, cell in rows}
+
+
 def known_outcomes(page: str, tests: Mapping[str, list[str]]) -> dict[str, str]:
     """Outcomes that the page has for tests of today."""
     short = {name.rpartition("/")[2]: name for names in tests.values() for name in names}
@@ -142,7 +148,10 @@ def write_page(page: str, tests: Mapping[str, list[str]], outcomes: Mapping[str,
 def main() -> None:
     """Write the page."""
     page, tests = PAGE.read_text(encoding="utf-8"), find_tests()
-    outcomes = known_outcomes(page, tests) if "--names" in sys.argv[1:] else run_marked()
+    names = sorted({name for names in tests.values() for name in names})
+    outcomes = {} if len(sys.argv) == 1 else known_outcomes(page, tests)
+    if "--names" not in sys.argv[1:]:
+        outcomes |= run(name for name in names if outcomes.get(name) != "passed")
     PAGE.write_text(write_page(page, tests, outcomes), encoding="utf-8")
     print(summary(tests, outcomes))  # noqa: T201  # a script
 

@@ -35,6 +35,16 @@ def test_a_folder_that_cannot_be_written_is_wrong_usage(tmp_path: Path) -> None:
 
 
 @pytest.mark.bad_input("H4")
+@pytest.mark.skipif(not Path("/proc/sys/kernel").is_dir(), reason="this system has no file system that takes no files")
+def test_a_place_that_takes_no_files_is_wrong_usage_even_for_root() -> None:
+    for place in (Path("/proc/sys/kernel"), Path("/proc/sys/kernel/results")):
+        with pytest.raises(UsageError, match="cannot be written") as caught:
+            prepare(place, may_continue=False, may_overwrite=False)
+
+        assert caught.value.code == "config.output"
+
+
+@pytest.mark.bad_input("H4")
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder_is_wrong_usage(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
