@@ -121,6 +121,7 @@ def test_the_place_is_not_named_when_nothing_is_found() -> None:
     assert diagnosis.tasks["side"].abstain_reason == "Nothing was found in the volume."
 
 
+@pytest.mark.bad_input("B15", "I10")
 def test_a_case_unlike_the_training_cases_is_not_answered() -> None:
     model = tiny.build_model(tiny.build_config())
     tiny.mark(model, 20)

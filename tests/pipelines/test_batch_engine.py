@@ -133,6 +133,7 @@ def test_a_full_disk_ends_the_batch(stage: str) -> None:
         )
 
 
+@pytest.mark.bad_input("B16")
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -293,3 +293,28 @@ def test_a_model_of_other_series_refuses_every_study_by_name(make_job: MakeJob) 
     summary = diagnose_folder(job, lambda: RuleModel(spec=RuleSpec(roles=("ct",))))
 
     assert dict(summary.refusals) == {"series.none": N_CASES}
+
+
+class SmallDevice(RuleModel):
+    """Has too little memory for the first `failures` attempts."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__()
+        self.failures = failures
+
+    def diagnose(self, case):  # type: ignore[no-untyped-def]  # as the model it stands for
+        if self.failures > 0:
+            self.failures -= 1
+            raise type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory")  # as torch names it
+        return super().diagnose(case)
+
+
+@pytest.mark.bad_input("B16", "H5")
+@pytest.mark.parametrize(("failures", "refused"), [(1, 0), (2, 1), (3, 1)])
+def test_a_case_too_large_for_the_device_is_tried_once_more_then_refused_alone(
+    make_job: MakeJob, failures: int, refused: int
+) -> None:
+    summary = diagnose_folder(make_job(config=JSON_ONLY), lambda: SmallDevice(failures))
+
+    assert dict(summary.refusals) == ({"limit.gpu_memory": refused} if refused else {})
+    assert summary.cases == N_CASES

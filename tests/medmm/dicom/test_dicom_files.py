@@ -45,6 +45,7 @@ def refusal(path: Path, limits: Limits | None = None) -> InputError:
 
 
 # A1
+@pytest.mark.bad_input("A1")
 @pytest.mark.parametrize(
     ("content", "word"),
     [
@@ -68,6 +69,7 @@ def test_a_file_that_is_not_dicom_is_skipped_whatever_its_name(tmp_path: Path, c
     assert word in skip.reason
 
 
+@pytest.mark.bad_input("A1")
 def test_nifti_and_png_named_dcm_are_skipped(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), tmp_path / "a.nii")
     (tmp_path / "a.nii").rename(tmp_path / "a.dcm")
@@ -81,6 +83,7 @@ def test_nifti_and_png_named_dcm_are_skipped(tmp_path: Path) -> None:
 
 
 # A2
+@pytest.mark.bad_input("A2")
 def test_a_series_without_extensions_is_found_by_content(tmp_path: Path) -> None:
     for path in write_series(tmp_path):
         path.rename(path.with_suffix(""))
@@ -91,6 +94,7 @@ def test_a_series_without_extensions_is_found_by_content(tmp_path: Path) -> None
 
 
 # A3
+@pytest.mark.bad_input("A3")
 def test_a_file_without_preamble_reads_the_same_every_time_with_a_note(tmp_path: Path) -> None:
     path = write(make_slice(), tmp_path / "a.dcm")
     raw = path.read_bytes()
@@ -104,6 +108,7 @@ def test_a_file_without_preamble_reads_the_same_every_time_with_a_note(tmp_path:
     np.testing.assert_array_equal(volumes[0].voxels[0, ::-1, ::-1, 0].T, slice_pixels(0).astype(np.float32) - 1024)
 
 
+@pytest.mark.bad_input("A3")
 def test_file_meta_without_a_transfer_syntax_is_refused(tmp_path: Path) -> None:
     meta = element(0x00020002, b"UI", b"1.2.840.10008.5.1.4.1.1.2\0")
     (tmp_path / "a.dcm").write_bytes(b"\0" * 128 + b"DICM" + meta + element(0x00080060, b"CS", b"CT"))
@@ -112,6 +117,7 @@ def test_file_meta_without_a_transfer_syntax_is_refused(tmp_path: Path) -> None:
 
 
 # A4
+@pytest.mark.bad_input("A4")
 def test_a_file_cut_at_any_byte_never_gives_a_volume(tmp_path: Path) -> None:
     whole = write(make_slice(), tmp_path / "whole.dcm").read_bytes()
     cut_folder = tmp_path / "cut"
@@ -127,6 +133,7 @@ def test_a_file_cut_at_any_byte_never_gives_a_volume(tmp_path: Path) -> None:
     assert {skip.code for skip in late} == {"dicom.truncated"}
 
 
+@pytest.mark.bad_input("A4")
 @pytest.mark.parametrize("lost", [1, 7, 40])
 def test_a_series_with_one_cut_slice_is_refused(tmp_path: Path, lost: int) -> None:
     last = write_series(tmp_path)[-1]
@@ -135,6 +142,7 @@ def test_a_series_with_one_cut_slice_is_refused(tmp_path: Path, lost: int) -> No
     assert refusal(tmp_path).code == "dicom.truncated"
 
 
+@pytest.mark.bad_input("A4")
 def test_a_cut_copy_beside_the_intact_file_costs_nothing(tmp_path: Path) -> None:
     first = write_series(tmp_path)[0]
     (tmp_path / "copy.dcm").write_bytes(first.read_bytes()[:-9])
@@ -145,6 +153,7 @@ def test_a_cut_copy_beside_the_intact_file_costs_nothing(tmp_path: Path) -> None
 
 
 # A5
+@pytest.mark.bad_input("A5")
 def test_an_empty_data_set_is_refused(tmp_path: Path) -> None:
     path = write(make_slice(), tmp_path / "a.dcm")
     raw = path.read_bytes()
@@ -153,6 +162,7 @@ def test_an_empty_data_set_is_refused(tmp_path: Path) -> None:
     assert only_skip(path).code in {"dicom.empty", "dicom.truncated"}
 
 
+@pytest.mark.bad_input("A5")
 def test_preamble_and_magic_alone_are_an_empty_data_set(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(b"\0" * 128 + b"DICM")
 
@@ -160,6 +170,7 @@ def test_preamble_and_magic_alone_are_an_empty_data_set(tmp_path: Path) -> None:
 
 
 # A6
+@pytest.mark.bad_input("A6")
 @pytest.mark.parametrize("seed", range(5))
 def test_random_bytes_after_the_magic_are_refused(tmp_path: Path, seed: int) -> None:
     noise = np.random.default_rng(seed).bytes(20_000)
@@ -169,6 +180,7 @@ def test_random_bytes_after_the_magic_are_refused(tmp_path: Path, seed: int) -> 
 
 
 # A7
+@pytest.mark.bad_input("A7")
 @pytest.mark.parametrize("depth", [200, 100_000])
 def test_deeply_nested_sequences_are_refused(tmp_path: Path, depth: int) -> None:
     path = write(make_slice(), tmp_path / "a.dcm")
@@ -179,6 +191,7 @@ def test_deeply_nested_sequences_are_refused(tmp_path: Path, depth: int) -> None
 
 
 # A8
+@pytest.mark.bad_input("A8")
 def test_a_sequence_that_is_never_closed_is_refused(tmp_path: Path) -> None:
     path = write(make_slice(), tmp_path / "a.dcm")
     insert_before_pixels(path, element(0x00400275, b"SQ", b"\xfe\xff\x00\xe0\xff\xff\xff\xff", 0xFFFFFFFF))
@@ -186,6 +199,7 @@ def test_a_sequence_that_is_never_closed_is_refused(tmp_path: Path) -> None:
     assert only_skip(path).code == "dicom.malformed"
 
 
+@pytest.mark.bad_input("A8")
 def test_an_attribute_that_claims_four_gigabytes_is_refused(tmp_path: Path) -> None:
     path = write(make_slice(), tmp_path / "a.dcm")
     insert_before_pixels(path, element(0x00291010, b"OB", b"", 0xFFFFFFF0))
@@ -193,6 +207,7 @@ def test_an_attribute_that_claims_four_gigabytes_is_refused(tmp_path: Path) -> N
     assert only_skip(path).code == "dicom.malformed"
 
 
+@pytest.mark.bad_input("A8")
 def test_a_meta_attribute_that_claims_two_gigabytes_is_refused(tmp_path: Path) -> None:
     head = b"\0" * 128 + b"DICM" + element(0x00020001, b"OB", b"\0\1", 2**31)
     (tmp_path / "a.dcm").write_bytes(head + b"\0" * 500)
@@ -201,6 +216,7 @@ def test_a_meta_attribute_that_claims_two_gigabytes_is_refused(tmp_path: Path) -
 
 
 # A9
+@pytest.mark.bad_input("A9")
 def test_unknown_vr_odd_length_and_long_text_outside_needed_attributes_do_no_harm(tmp_path: Path) -> None:
     path = write(make_slice(), tmp_path / "a.dcm")
     odd = element(0x00291001, b"LO", b"odd") + element(0x00291003, b"ZZ", b"\0\0\4\0\0\0abcd"[2:])
@@ -211,6 +227,7 @@ def test_unknown_vr_odd_length_and_long_text_outside_needed_attributes_do_no_har
     assert volume.shape == (8, 6, 1)
 
 
+@pytest.mark.bad_input("A9")
 def test_a_wrong_vr_on_a_needed_attribute_is_refused_by_name(tmp_path: Path) -> None:
     path = write(make_slice(), tmp_path / "a.dcm")
     raw = path.read_bytes()
@@ -223,6 +240,7 @@ def test_a_wrong_vr_on_a_needed_attribute_is_refused_by_name(tmp_path: Path) -> 
     assert "(0028,0010) Rows" in skip.reason
 
 
+@pytest.mark.bad_input("A9")
 def test_a_sequence_of_vr_un_is_walked(tmp_path: Path) -> None:
     path = write(make_slice(), tmp_path / "a.dcm")
     inner = b"\x08\x00\x00\x01\x02\x00\x00\x00AB"  # implicit VR inside UN
@@ -232,6 +250,7 @@ def test_a_sequence_of_vr_un_is_walked(tmp_path: Path) -> None:
     assert read_volume(path).shape == (8, 6, 1)
 
 
+@pytest.mark.bad_input("A9")
 def test_tolerated_attributes_are_noted(tmp_path: Path) -> None:
     path = write(make_slice(), tmp_path / "a.dcm")
     insert_before_pixels(path, element(0x00291001, b"LO", b"odd"))
@@ -242,6 +261,7 @@ def test_tolerated_attributes_are_noted(tmp_path: Path) -> None:
 
 
 # A10
+@pytest.mark.bad_input("A10")
 @pytest.mark.parametrize("wrong", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
 def test_a_declared_encoding_that_is_not_the_real_one_is_refused(tmp_path: Path, wrong: str) -> None:
     path = write(make_slice(), tmp_path / "a.dcm")
@@ -255,6 +275,7 @@ def test_a_declared_encoding_that_is_not_the_real_one_is_refused(tmp_path: Path,
     assert only_skip(path).code in {"dicom.malformed", "dicom.truncated"}
 
 
+@pytest.mark.bad_input("A10")
 def test_native_pixels_declared_as_compressed_are_refused(tmp_path: Path) -> None:
     path = write(make_slice(), tmp_path / "a.dcm")
     raw = path.read_bytes()
@@ -264,6 +285,7 @@ def test_native_pixels_declared_as_compressed_are_refused(tmp_path: Path) -> Non
 
 
 # A11
+@pytest.mark.bad_input("A11")
 def test_a_deflate_bomb_is_refused_under_its_cap(tmp_path: Path) -> None:
     plain = element(0x00080060, b"CS", b"CT") + element(0x7FE00010, b"OW", b"", 2**30)
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
@@ -278,6 +300,7 @@ def test_a_deflate_bomb_is_refused_under_its_cap(tmp_path: Path) -> None:
 
 
 # A12
+@pytest.mark.bad_input("A12")
 @pytest.mark.parametrize("syntax", [ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian])
 def test_rare_encodings_equal_the_plain_copy(tmp_path: Path, syntax: str) -> None:
     plain = read_volume(write_series(tmp_path / "plain", 3)[0].parent)
@@ -295,6 +318,7 @@ def test_rare_encodings_equal_the_plain_copy(tmp_path: Path, syntax: str) -> Non
 
 
 # A13
+@pytest.mark.bad_input("A13")
 def test_other_objects_beside_the_volume_are_named_and_sr_is_offered_as_report(tmp_path: Path) -> None:
     write_series(tmp_path)
     others = {
@@ -324,6 +348,7 @@ def test_other_objects_beside_the_volume_are_named_and_sr_is_offered_as_report(t
 
 
 # A14
+@pytest.mark.bad_input("A14")
 @pytest.mark.parametrize("pixels", [None, b""])
 def test_an_image_without_pixels_is_refused(tmp_path: Path, pixels: bytes | None) -> None:
     path = write(make_slice(PixelData=pixels), tmp_path / "a.dcm")
@@ -332,6 +357,7 @@ def test_an_image_without_pixels_is_refused(tmp_path: Path, pixels: bytes | None
 
 
 # A15
+@pytest.mark.bad_input("A15")
 @pytest.mark.parametrize("magic", [b"MZ\x90\0", b"\x7fELF"])
 def test_a_preamble_that_starts_a_program_is_noted(tmp_path: Path, magic: bytes) -> None:
     path = write(make_slice(), tmp_path / "a.dcm")
@@ -343,6 +369,7 @@ def test_a_preamble_that_starts_a_program_is_noted(tmp_path: Path, magic: bytes)
 
 
 # A16
+@pytest.mark.bad_input("A16")
 @pytest.mark.parametrize(
     ("keyword", "name"),
     [
@@ -360,6 +387,7 @@ def test_a_missing_needed_attribute_is_refused_by_name(tmp_path: Path, keyword: 
     assert name in skip.reason
 
 
+@pytest.mark.bad_input("A16")
 def test_several_values_where_one_is_due_are_refused_by_name(tmp_path: Path) -> None:
     skip = only_skip(write(make_slice(RescaleSlope=["1", "2"]), tmp_path / "a.dcm"))
 
@@ -368,6 +396,7 @@ def test_several_values_where_one_is_due_are_refused_by_name(tmp_path: Path) -> 
 
 
 # A17
+@pytest.mark.bad_input("A17")
 def test_unreadable_things_are_skipped_with_a_reason_and_nothing_hangs(tmp_path: Path) -> None:
     write_series(tmp_path, 2)
     (tmp_path / "folder.dcm").mkdir()
@@ -387,6 +416,7 @@ def test_unreadable_things_are_skipped_with_a_reason_and_nothing_hangs(tmp_path:
     assert [len(series.slices) for series in found.studies[0].series] == [2]
 
 
+@pytest.mark.bad_input("A17")
 def test_a_file_without_read_permission_is_skipped(tmp_path: Path) -> None:
     path = write(make_slice(), tmp_path / "a.dcm")
     path.chmod(0)
@@ -396,6 +426,7 @@ def test_a_file_without_read_permission_is_skipped(tmp_path: Path) -> None:
     assert only_skip(path).code == "io.unreadable"
 
 
+@pytest.mark.bad_input("A17")
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="found neither") as caught:
         discover(tmp_path / "absent")
@@ -404,6 +435,7 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 
 # A18
+@pytest.mark.bad_input("A18")
 def test_an_archive_is_not_unpacked(tmp_path: Path) -> None:
     inner = write(make_slice(), tmp_path / "inner" / "a.dcm")
     with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
@@ -416,6 +448,7 @@ def test_an_archive_is_not_unpacked(tmp_path: Path) -> None:
     assert not (tmp_path.parent / "outside.dcm").exists()
 
 
+@pytest.mark.bad_input("A13")
 def test_a_dicomdir_stands_for_its_folder_and_lists_what_is_missing(tmp_path: Path) -> None:
     for path in write_series(tmp_path, 3):
         path.rename(path.with_suffix(""))

@@ -67,6 +67,7 @@ def read_outcome(series: Series) -> str:
     return "read"
 
 
+@pytest.mark.bad_input("A4", "A6")
 def test_damaged_files_never_crash_hang_or_give_a_volume_of_a_silently_wrong_size(
     tmp_path: Path, sources: list[bytes]
 ) -> None:

@@ -106,6 +106,7 @@ def test_a_file_changed_a_moment_ago_is_not_remembered(tmp_path: Path, monkeypat
     assert (tmp_path / "index").read_bytes() == b""
 
 
+@pytest.mark.bad_input("C11")
 @pytest.mark.slow
 def test_ten_thousand_files_are_grouped_in_bounded_memory(tmp_path: Path) -> None:
     import tracemalloc

@@ -64,6 +64,7 @@ def sabotaged(monkeypatch: pytest.MonkeyPatch) -> None:
 SABOTAGE_CALL = f"exec({SABOTAGE!r}); from medmm.dicom.worker import main"
 
 
+@pytest.mark.bad_input("A6", "H5", "H6")
 @pytest.mark.usefixtures("sabotaged")
 @pytest.mark.parametrize(
     ("name", "code"),
@@ -170,6 +171,7 @@ def test_a_worker_killed_while_idle_is_replaced(tmp_path: Path) -> None:
     assert read_volume(tmp_path, workers=2).shape == (8, 6, 3)
 
 
+@pytest.mark.bad_input("H10")
 def test_a_file_that_changed_since_discovery_is_refused(tmp_path: Path) -> None:
     paths = write_series(tmp_path, 3)
     series = discover(tmp_path).studies[0].series[0]

@@ -40,6 +40,7 @@ def compressed(path: Path, syntax: str, frames: list[bytes], number: int = 0, **
 
 
 # B1
+@pytest.mark.bad_input("B1")
 @pytest.mark.parametrize("claim", [{"Rows": 65535, "Columns": 65535}, {"NumberOfFrames": 2**31 - 1}])
 def test_an_image_that_claims_billions_of_pixels_is_refused_before_allocation(tmp_path: Path, claim: dict) -> None:
     path = write(make_slice(**claim), tmp_path / "a.dcm")
@@ -49,6 +50,7 @@ def test_an_image_that_claims_billions_of_pixels_is_refused_before_allocation(tm
     assert error.code == "limit.pixels"
 
 
+@pytest.mark.bad_input("B1")
 def test_a_series_larger_than_the_limit_is_refused(tmp_path: Path) -> None:
     write_series(tmp_path, 5)
 
@@ -56,6 +58,7 @@ def test_a_series_larger_than_the_limit_is_refused(tmp_path: Path) -> None:
 
 
 # B2
+@pytest.mark.bad_input("B2")
 def test_fewer_bytes_than_the_image_needs_are_refused(tmp_path: Path) -> None:
     path = write(make_slice(PixelData=slice_pixels(0).tobytes()[:-10]), tmp_path / "a.dcm")
 
@@ -63,6 +66,7 @@ def test_fewer_bytes_than_the_image_needs_are_refused(tmp_path: Path) -> None:
 
 
 # B3
+@pytest.mark.bad_input("B3")
 @pytest.mark.parametrize("kind", ["inside", "after"])
 def test_surplus_bytes_are_noted_and_change_nothing(tmp_path: Path, kind: str) -> None:
     raw = slice_pixels(0).tobytes()
@@ -77,6 +81,7 @@ def test_surplus_bytes_are_noted_and_change_nothing(tmp_path: Path, kind: str) -
 
 
 # B4
+@pytest.mark.bad_input("B4")
 @pytest.mark.parametrize(
     "tags",
     [
@@ -97,6 +102,7 @@ def test_impossible_pixel_attributes_are_refused(tmp_path: Path, tags: dict) -> 
     assert refusal(path).code == "dicom.bad_value"
 
 
+@pytest.mark.bad_input("B4")
 def test_a_frame_count_that_is_text_is_refused(tmp_path: Path) -> None:
     path = write(make_slice(NumberOfFrames=123), tmp_path / "a.dcm")
     path.write_bytes(path.read_bytes().replace(b"IS\x04\x00123 ", b"IS\x04\x00many"))
@@ -109,6 +115,7 @@ def rle_header(segments: int, *offsets: int) -> bytes:
     return struct.pack("<16L", segments, *offsets, *([0] * (15 - len(offsets))))
 
 
+@pytest.mark.bad_input("B5")
 @pytest.mark.parametrize(
     "frame",
     [
@@ -127,6 +134,7 @@ def test_broken_rle_is_refused_and_the_next_series_is_read(tmp_path: Path, frame
     assert read_volume(tmp_path / "good").shape == (8, 6, 3)
 
 
+@pytest.mark.bad_input("B5")
 @pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless])
 @pytest.mark.parametrize("seed", range(3))
 def test_junk_in_place_of_a_code_stream_is_refused(tmp_path: Path, syntax: str, seed: int) -> None:
@@ -138,6 +146,7 @@ def test_junk_in_place_of_a_code_stream_is_refused(tmp_path: Path, syntax: str, 
     assert error.code == "decode.failed"
 
 
+@pytest.mark.bad_input("B5")
 def test_a_code_stream_larger_than_its_header_is_refused_before_decoding(tmp_path: Path) -> None:
     size = struct.pack(">HHLLLLLLLLH", 41, 0, 60_000, 60_000, 0, 0, 60_000, 60_000, 0, 0, 1)
     stream = b"\xff\x4f\xff\x51" + size + b"\x0f\1\1" + b"\0" * 100
@@ -148,6 +157,7 @@ def test_a_code_stream_larger_than_its_header_is_refused_before_decoding(tmp_pat
 
 
 # B6
+@pytest.mark.bad_input("B6")
 @pytest.mark.parametrize(
     ("syntax", "word"),
     [("1.2.840.10008.1.2.4.102", "MPEG-4"), ("1.2.840.10008.1.2.4.110", "JPEG XL"), ("1.2.3.4.5", "unknown")],
@@ -165,6 +175,7 @@ def test_a_transfer_syntax_without_decoder_is_refused_by_name(tmp_path: Path, sy
 
 
 # B7
+@pytest.mark.bad_input("B7")
 def test_lossy_pixels_are_noted_with_method_and_ratio(tmp_path: Path) -> None:
     lossy = {"LossyImageCompression": "01", "LossyImageCompressionMethod": "ISO_15444_1"}
     path = write(make_slice(**lossy, LossyImageCompressionRatio="12.5"), tmp_path / "a.dcm")
@@ -196,6 +207,7 @@ def item(data: bytes) -> bytes:
 END = b"\xfe\xff\xdd\xe0\0\0\0\0"
 
 
+@pytest.mark.bad_input("B8")
 @pytest.mark.parametrize("table", ["empty", "right", "wrong"])
 def test_fragmented_frames_come_out_in_order_whatever_the_offset_table_says(tmp_path: Path, table: str) -> None:
     streams = [jpeg_ls(slice_pixels(n)) for n in range(3)]
@@ -214,6 +226,7 @@ def test_fragmented_frames_come_out_in_order_whatever_the_offset_table_says(tmp_
         np.testing.assert_array_equal(stored_view(read_volume(one).voxels), expected)
 
 
+@pytest.mark.bad_input("B8")
 def test_fewer_fragments_than_frames_are_refused(tmp_path: Path) -> None:
     data = item(b"") + item(jpeg_ls(slice_pixels(0))) + END
 
@@ -221,6 +234,7 @@ def test_fewer_fragments_than_frames_are_refused(tmp_path: Path) -> None:
 
 
 # B9
+@pytest.mark.bad_input("B9")
 def test_signed_values_and_unused_high_bits_read_as_a_second_decoder_reads_them(tmp_path: Path) -> None:
     values = np.array([[-2048, -1, 0], [1, 2047, 55]], np.int16)
     overlay = (values & 0x0FFF) | np.array([[0x1000, 0, 0x4000], [0, 0x2000, 0x1000]], np.int16)
@@ -231,6 +245,7 @@ def test_signed_values_and_unused_high_bits_read_as_a_second_decoder_reads_them(
     np.testing.assert_array_equal(stored_view(volume.voxels), values.astype(np.float32) - 1024)
 
 
+@pytest.mark.bad_input("B9")
 def test_each_slice_has_its_own_rescale(tmp_path: Path) -> None:
     write_series(
         tmp_path, 3, modality="MR", RescaleSlope=lambda n: str(0.25 * (n + 1)), RescaleIntercept=lambda n: str(-3.5 * n)
@@ -244,6 +259,7 @@ def test_each_slice_has_its_own_rescale(tmp_path: Path) -> None:
         np.testing.assert_allclose(volume.voxels[0, ::-1, ::-1, number].T, expected, rtol=1e-6)
 
 
+@pytest.mark.bad_input("B9")
 @pytest.mark.parametrize("slope", ["1e-7", "0.000183111", "-2"])
 def test_tiny_and_negative_slopes_keep_their_precision(tmp_path: Path, slope: str) -> None:
     path = write(make_slice(modality="MR", RescaleSlope=slope, RescaleIntercept="0"), tmp_path / "a.dcm")
@@ -253,6 +269,7 @@ def test_tiny_and_negative_slopes_keep_their_precision(tmp_path: Path, slope: st
     np.testing.assert_allclose(stored_view(volume.voxels), slice_pixels(0) * float(slope), rtol=1e-6)
 
 
+@pytest.mark.bad_input("B9")
 def test_padding_values_are_kept_as_they_are(tmp_path: Path) -> None:
     stored = slice_pixels(0).astype(np.int16)
     stored[0, 0] = -2000
@@ -261,6 +278,7 @@ def test_padding_values_are_kept_as_they_are(tmp_path: Path) -> None:
     assert read_volume(path).voxels.min() == -2000
 
 
+@pytest.mark.bad_input("B9")
 def test_monochrome1_keeps_hounsfield_units_and_mirrors_what_has_none(tmp_path: Path) -> None:
     ct = write(make_slice(PhotometricInterpretation="MONOCHROME1"), tmp_path / "ct.dcm")
     stored = slice_pixels(0).astype(np.uint8)
@@ -277,6 +295,7 @@ def test_monochrome1_keeps_hounsfield_units_and_mirrors_what_has_none(tmp_path: 
     assert mirrored.unit == "a.u."
 
 
+@pytest.mark.bad_input("B9")
 @pytest.mark.parametrize("is_signed", [False, True])
 def test_a_modality_lut_is_applied_as_a_second_decoder_applies_it(tmp_path: Path, is_signed: bool) -> None:
     stored = slice_pixels(0).astype(np.int16 if is_signed else np.uint16) - (20 if is_signed else 0)
@@ -295,6 +314,7 @@ def test_a_modality_lut_is_applied_as_a_second_decoder_applies_it(tmp_path: Path
     np.testing.assert_array_equal(stored_view(volume.voxels), apply_modality_lut(reread.pixel_array, reread))
 
 
+@pytest.mark.bad_input("B9")
 def test_thirty_two_bit_and_float_pixels_are_read(tmp_path: Path) -> None:
     wide = slice_pixels(0).astype(np.uint32) * 70_000
     path = write(make_slice(pixels=wide, RescaleIntercept="-7"), tmp_path / "a" / "a.dcm")
@@ -308,6 +328,7 @@ def test_thirty_two_bit_and_float_pixels_are_read(tmp_path: Path) -> None:
 
 
 # B10
+@pytest.mark.bad_input("B10")
 @pytest.mark.parametrize("slope", [b"0 ", b"nan ", b"inf ", b"abc "])
 def test_an_impossible_rescale_slope_is_refused(tmp_path: Path, slope: bytes) -> None:
     path = write(make_slice(RescaleSlope="5.5"), tmp_path / "a.dcm")
@@ -321,6 +342,7 @@ def test_an_impossible_rescale_slope_is_refused(tmp_path: Path, slope: bytes) ->
 
 
 # B11
+@pytest.mark.bad_input("B11")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_voxels_that_are_no_number_are_refused(tmp_path: Path, value: float) -> None:
     floats = slice_pixels(0).astype(np.float32)
@@ -332,6 +354,7 @@ def test_voxels_that_are_no_number_are_refused(tmp_path: Path, value: float) -> 
     assert refusal(path).code == "image.nonfinite"
 
 
+@pytest.mark.bad_input("B11")
 def test_values_beyond_float32_are_refused(tmp_path: Path) -> None:
     path = write(make_slice(modality="MR", RescaleSlope="1e300", RescaleIntercept="0"), tmp_path / "a.dcm")
 
@@ -339,6 +362,7 @@ def test_values_beyond_float32_are_refused(tmp_path: Path) -> None:
 
 
 # B12
+@pytest.mark.bad_input("B12")
 def test_a_constant_volume_is_noted(tmp_path: Path) -> None:
     for number in range(3):
         write(make_slice(number, pixels=np.zeros((6, 8), np.uint16)), tmp_path / f"{number}")
@@ -350,6 +374,7 @@ def test_a_constant_volume_is_noted(tmp_path: Path) -> None:
 
 
 # B13
+@pytest.mark.bad_input("B13")
 def test_a_colour_image_is_refused_and_a_grey_one_in_three_channels_is_read(tmp_path: Path) -> None:
     grey = np.repeat(slice_pixels(0).astype(np.uint8)[..., None], 3, axis=2)
     colour = grey.copy()
@@ -362,6 +387,7 @@ def test_a_colour_image_is_refused_and_a_grey_one_in_three_channels_is_read(tmp_
     np.testing.assert_array_equal(stored_view(read_volume(good).voxels), slice_pixels(0))
 
 
+@pytest.mark.bad_input("B13")
 def test_planar_grey_in_three_channels_is_read(tmp_path: Path) -> None:
     grey = np.repeat(slice_pixels(0).astype(np.uint8)[..., None], 3, axis=2)
     dataset = make_slice(pixels=grey, modality="MR", PlanarConfiguration=1)
@@ -372,6 +398,7 @@ def test_planar_grey_in_three_channels_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stored_view(volume.voxels), slice_pixels(0))
 
 
+@pytest.mark.bad_input("B13")
 def test_a_palette_image_is_refused(tmp_path: Path) -> None:
     path = write(make_slice(PhotometricInterpretation="PALETTE COLOR"), tmp_path / "a.dcm")
 
@@ -379,6 +406,7 @@ def test_a_palette_image_is_refused(tmp_path: Path) -> None:
 
 
 # B14
+@pytest.mark.bad_input("B14")
 def test_pixels_in_a_private_attribute_only_are_refused(tmp_path: Path) -> None:
     dataset = make_slice(PixelData=None)
     dataset.private_block(0x7FE1, "VENDOR PIXELS", create=True).add_new(0x10, "OB", b"\1\2" * 200)
@@ -411,6 +439,7 @@ def encoded(kind: str, pixels: np.ndarray) -> tuple[str, bytes]:
     return RLELossless, pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=1)
 
 
+@pytest.mark.bad_input("A12")
 @pytest.mark.parametrize("kind", ["plain", "rle", "jpeg-ls", "jpeg-lossless", "jpeg2000", "htj2k"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
 def test_lossless_codecs_give_the_pixels_of_the_plain_copy(tmp_path: Path, kind: str, dtype: type) -> None:

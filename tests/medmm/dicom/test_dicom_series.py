@@ -35,6 +35,7 @@ def lps_corner(volume_affine: np.ndarray, index: tuple[int, int, int]) -> np.nda
 
 
 # C1
+@pytest.mark.bad_input("C1")
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_or_two_slices_are_a_volume_and_one_is_noted(tmp_path: Path, count: int) -> None:
     write_series(tmp_path, count)
@@ -53,6 +54,7 @@ def gapped(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.bad_input("C2")
 def test_a_missing_slice_is_refused_with_the_steps_in_mm(gapped: Path) -> None:
     error = refusal(gapped)
 
@@ -60,6 +62,7 @@ def test_a_missing_slice_is_refused_with_the_steps_in_mm(gapped: Path) -> None:
     assert "2.50 to 5.00 mm" in str(error)
 
 
+@pytest.mark.bad_input("C2")
 def test_a_missing_slice_is_interpolated_on_request_with_a_note(gapped: Path) -> None:
     volume = read_volume(gapped, gaps="resample")
 
@@ -73,6 +76,7 @@ def test_a_missing_slice_is_interpolated_on_request_with_a_note(gapped: Path) ->
     assert "1 of 6" in note.message
 
 
+@pytest.mark.bad_input("C2")
 def test_uneven_spacing_is_refused_and_rounding_is_not(tmp_path: Path) -> None:
     write_series(tmp_path / "uneven", 5, ImagePositionPatient=lambda n: [0, 0, 2.5 * n + 0.3 * (n == 2)])
     write_series(tmp_path / "rounded", 5, ImagePositionPatient=lambda n: [0, 0, round(0.625 * n, 1)])
@@ -82,6 +86,7 @@ def test_uneven_spacing_is_refused_and_rounding_is_not(tmp_path: Path) -> None:
 
 
 # C3
+@pytest.mark.bad_input("C3")
 def test_exact_copies_are_dropped_with_a_count(tmp_path: Path) -> None:
     paths = write_series(tmp_path, 4)
     for n in (1, 2):
@@ -93,6 +98,7 @@ def test_exact_copies_are_dropped_with_a_count(tmp_path: Path) -> None:
     assert any(note.code == "series.duplicate" and note.message.startswith("2 exact") for note in volume.notes)
 
 
+@pytest.mark.bad_input("C3")
 def test_the_same_pixels_under_a_new_uid_are_dropped(tmp_path: Path) -> None:
     write_series(tmp_path, 4)
     write(make_slice(2, SOPInstanceUID=generate_uid()), tmp_path / "again")
@@ -100,6 +106,7 @@ def test_the_same_pixels_under_a_new_uid_are_dropped(tmp_path: Path) -> None:
     assert read_volume(tmp_path).shape == (8, 6, 4)
 
 
+@pytest.mark.bad_input("C3")
 def test_one_uid_with_other_pixels_is_refused(tmp_path: Path) -> None:
     write_series(tmp_path, 4)
     write(make_slice(2, pixels=slice_pixels(9)), tmp_path / "other")
@@ -107,6 +114,7 @@ def test_one_uid_with_other_pixels_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path).code == "series.duplicate"
 
 
+@pytest.mark.bad_input("C3")
 def test_two_images_at_one_place_that_nothing_tells_apart_are_refused(tmp_path: Path) -> None:
     write_series(tmp_path, 4)
     write(make_slice(2, pixels=slice_pixels(9), SOPInstanceUID=generate_uid()), tmp_path / "other")
@@ -115,6 +123,7 @@ def test_two_images_at_one_place_that_nothing_tells_apart_are_refused(tmp_path: 
 
 
 # C4
+@pytest.mark.bad_input("C4")
 @pytest.mark.parametrize(
     "other",
     [
@@ -135,6 +144,7 @@ def test_another_size_spacing_or_orientation_is_split_off(tmp_path: Path, other:
     assert "series.mixed" in {note.code for note in volume.notes}
 
 
+@pytest.mark.bad_input("C4")
 def test_two_transfer_syntaxes_in_one_series_make_one_volume(tmp_path: Path) -> None:
     write_series(tmp_path, 4)
     write(make_slice(4), tmp_path / "implicit", "1.2.840.10008.1.2")
@@ -143,6 +153,7 @@ def test_two_transfer_syntaxes_in_one_series_make_one_volume(tmp_path: Path) -> 
 
 
 # C5
+@pytest.mark.bad_input("C5")
 @pytest.mark.parametrize(
     ("tag", "values", "word"),
     [
@@ -174,6 +185,7 @@ def test_several_volumes_in_one_series_are_split_by_what_differs(
         assert "series.multi_volume" in {note.code for note in volume.notes}
 
 
+@pytest.mark.bad_input("C5")
 def test_time_points_told_apart_by_number_alone_are_split_in_its_order(tmp_path: Path) -> None:
     for which in range(3):
         for n in range(4):
@@ -188,6 +200,7 @@ def test_time_points_told_apart_by_number_alone_are_split_in_its_order(tmp_path:
         np.testing.assert_array_equal(read_volume(one).voxels[0, ::-1, ::-1, 1].T, slice_pixels(10 * which + 1))
 
 
+@pytest.mark.bad_input("C5")
 def test_a_key_that_differs_in_every_slice_of_one_volume_splits_nothing(tmp_path: Path) -> None:
     write_series(tmp_path, 5, AcquisitionNumber=lambda n: n, AcquisitionTime=lambda n: f"1200{n:02d}")
 
@@ -203,6 +216,7 @@ ORIENTATIONS = {
 }
 
 
+@pytest.mark.bad_input("C6")
 @pytest.mark.parametrize("name", ORIENTATIONS)
 @pytest.mark.parametrize("direction", [1, -1])
 def test_every_voxel_is_where_its_header_says(tmp_path: Path, name: str, direction: int) -> None:
@@ -228,6 +242,7 @@ def test_every_voxel_is_where_its_header_says(tmp_path: Path, name: str, directi
     assert (np.diag(volume.affine_ras)[:3] > 0).all()
 
 
+@pytest.mark.bad_input("C6")
 def test_a_gantry_tilt_stays_in_the_affine_and_is_noted(tmp_path: Path) -> None:
     def position(n: int) -> list[float]:
         return [0, 0.75 * n, 2.4 * n]
@@ -242,12 +257,14 @@ def test_a_gantry_tilt_stays_in_the_affine_and_is_noted(tmp_path: Path) -> None:
     assert "17.4 degrees" in note.message
 
 
+@pytest.mark.bad_input("C6")
 def test_corners_that_leave_the_line_are_refused(tmp_path: Path) -> None:
     write_series(tmp_path, 5, ImagePositionPatient=lambda n: [3.0 * (n == 2), 0, 2.5 * n])
 
     assert refusal(tmp_path).code == "series.mixed"
 
 
+@pytest.mark.bad_input("C6")
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.floats(-1, 1), min_size=9, max_size=9),
@@ -268,6 +285,7 @@ def test_reorienting_never_moves_a_voxel(numbers: list[float], shape: tuple[int,
 
 
 # C7
+@pytest.mark.bad_input("C7")
 @pytest.mark.parametrize(
     ("tag", "value", "name"),
     [
@@ -287,6 +305,7 @@ def test_impossible_geometry_is_refused_by_name(tmp_path: Path, tag: str, value:
     assert name in str(error)
 
 
+@pytest.mark.bad_input("C7")
 @pytest.mark.parametrize("text", [b"nan", b"abc", b"inf"])
 def test_positions_that_are_no_numbers_are_refused(tmp_path: Path, text: bytes) -> None:
     path = write(make_slice(ImagePositionPatient=["1.5", "2.5", "3.5"]), tmp_path / "a.dcm")
@@ -295,6 +314,7 @@ def test_positions_that_are_no_numbers_are_refused(tmp_path: Path, text: bytes) 
     assert "(0020,0032)" in str(refusal(path))
 
 
+@pytest.mark.bad_input("C7")
 def test_missing_pixel_spacing_is_refused_by_name(tmp_path: Path) -> None:
     write_series(tmp_path, 3, PixelSpacing=None)
 
@@ -304,6 +324,7 @@ def test_missing_pixel_spacing_is_refused_by_name(tmp_path: Path) -> None:
     assert "(0028,0030)" in str(error)
 
 
+@pytest.mark.bad_input("C7")
 def test_images_without_a_place_are_volumes_of_their_own(tmp_path: Path) -> None:
     write_series(tmp_path, 3, ImagePositionPatient=None, ImageOrientationPatient=None, PixelSpacing=None)
 
@@ -345,6 +366,7 @@ def enhanced(frames: int, *, has_groups: bool = True, stacks: int = 1) -> Datase
     return dataset
 
 
+@pytest.mark.bad_input("C8")
 def test_an_enhanced_object_is_sorted_and_scaled_frame_by_frame(tmp_path: Path) -> None:
     path = write(enhanced(4), tmp_path / "a.dcm")
 
@@ -357,6 +379,7 @@ def test_an_enhanced_object_is_sorted_and_scaled_frame_by_frame(tmp_path: Path) 
         np.testing.assert_array_equal(volume.voxels[0, ::-1, ::-1, k].T, expected)
 
 
+@pytest.mark.bad_input("C8")
 def test_several_stacks_of_an_enhanced_object_are_split(tmp_path: Path) -> None:
     path = write(enhanced(6, stacks=2), tmp_path / "a.dcm")
 
@@ -365,6 +388,7 @@ def test_several_stacks_of_an_enhanced_object_are_split(tmp_path: Path) -> None:
     assert [(one.split_key, len(one.slices)) for one in series] == [("stack 1", 3), ("stack 2", 3)]
 
 
+@pytest.mark.bad_input("C8")
 def test_frames_of_one_object_at_one_place_are_never_taken_for_copies(tmp_path: Path) -> None:
     dataset = enhanced(6, stacks=2)
     for item in dataset.PerFrameFunctionalGroupsSequence:
@@ -376,6 +400,7 @@ def test_frames_of_one_object_at_one_place_are_never_taken_for_copies(tmp_path: 
     assert "series.multi_volume" in {note.code for note in read_volume(series[0]).notes}
 
 
+@pytest.mark.bad_input("C8")
 def test_an_enhanced_object_without_functional_groups_is_refused_by_name(tmp_path: Path) -> None:
     error = refusal(write(enhanced(4, has_groups=False), tmp_path / "a.dcm"))
 
@@ -383,6 +408,7 @@ def test_an_enhanced_object_without_functional_groups_is_refused_by_name(tmp_pat
     assert "(5200,9230)" in str(error)
 
 
+@pytest.mark.bad_input("C8")
 def test_fewer_functional_groups_than_frames_are_refused(tmp_path: Path) -> None:
     dataset = enhanced(4)
     dataset.PerFrameFunctionalGroupsSequence = dataset.PerFrameFunctionalGroupsSequence[:3]
@@ -391,6 +417,7 @@ def test_fewer_functional_groups_than_frames_are_refused(tmp_path: Path) -> None
 
 
 # C9
+@pytest.mark.bad_input("C9")
 def test_a_series_of_two_patients_is_refused_and_never_merged(tmp_path: Path) -> None:
     write_series(tmp_path, 4)
     write(make_slice(4, PatientID="P2"), tmp_path / "other")
@@ -403,6 +430,7 @@ def test_a_series_of_two_patients_is_refused_and_never_merged(tmp_path: Path) ->
             assert refusal(series).code == "identity.conflict"
 
 
+@pytest.mark.bad_input("D2")
 def test_one_patient_id_with_two_birth_dates_is_refused(tmp_path: Path) -> None:
     write_series(tmp_path / "a", 2, PatientBirthDate="19500101")
     other = {"StudyInstanceUID": generate_uid(), "SeriesInstanceUID": generate_uid()}
@@ -411,6 +439,7 @@ def test_one_patient_id_with_two_birth_dates_is_refused(tmp_path: Path) -> None:
     assert {refusal(series).code for series in all_series(tmp_path)} == {"identity.conflict"}
 
 
+@pytest.mark.bad_input("C9")
 def test_one_series_uid_in_two_studies_is_two_series(tmp_path: Path) -> None:
     write_series(tmp_path / "a", 3)
     write_series(tmp_path / "b", 4, StudyInstanceUID=generate_uid())
@@ -419,6 +448,7 @@ def test_one_series_uid_in_two_studies_is_two_series(tmp_path: Path) -> None:
 
 
 # C10
+@pytest.mark.bad_input("C10")
 def test_of_several_series_the_thinner_original_is_chosen_and_the_rest_are_listed(tmp_path: Path) -> None:
     kinds = {
         1: {"SliceThickness": 5},
@@ -438,6 +468,7 @@ def test_of_several_series_the_thinner_original_is_chosen_and_the_rest_are_liste
     assert "flair" in codes["series.none"]
 
 
+@pytest.mark.bad_input("C10")
 def test_a_folder_of_two_series_is_refused_as_one_volume(tmp_path: Path) -> None:
     write_series(tmp_path / "a", 2)
     write_series(tmp_path / "b", 2, SeriesInstanceUID=generate_uid())
@@ -446,6 +477,7 @@ def test_a_folder_of_two_series_is_refused_as_one_volume(tmp_path: Path) -> None
 
 
 # C11
+@pytest.mark.bad_input("C11")
 def test_series_are_grouped_by_uid_over_deep_folders_and_mixed_patients(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for patient in range(3):
@@ -465,6 +497,7 @@ def test_series_are_grouped_by_uid_over_deep_folders_and_mixed_patients(tmp_path
     assert all(read_volume(study.series[0]).shape == (8, 6, 6) for study in found.studies)
 
 
+@pytest.mark.bad_input("I8")
 def test_the_answer_does_not_depend_on_workers(tmp_path: Path) -> None:
     write_series(tmp_path / "a", 5)
     write_series(tmp_path / "b", 4, SeriesInstanceUID=generate_uid())
