@@ -68,6 +68,8 @@ CODES: dict[str, str] = {
     "model.corrupt": "The model's files do not match their hashes or shapes.",
     "model.incomplete": "The model directory lacks a needed piece.",
     "model.mismatch": "The model and the input or configuration do not fit together.",
+    "output.source": "A DICOM result cannot be written, because it cannot refer to its source instances.",
+    "output.rebuilt": "The report was written again from its files, not from the images.",
     "config.key": "A configuration key or value is not known.",
     "config.table": "A table lacks a needed column or has ambiguous keys.",
     "config.output": "The output folder cannot be used.",

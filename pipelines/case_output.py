@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from medmm.cases import CasePlan
+from medmm.errors import InputError
+from medmm.report.content import CaseReport
+from medmm.report.writers import DICOM_FORMATS
+from medmm.types import Note
 from pipelines.config import RunConfig
 from pipelines.engine import Refused, StageClock, attempt
 from pipelines.judge import Judged
@@ -74,33 +78,49 @@ class CaseWriter:
         report = judged.explanation.report().with_run(config_sha256=self.config.digest, seed=self.config.seed)
         if self.config.withhold_images:
             report = report.without_images()
-        report.save(
-            staging,
-            formats=self.config.formats,
-            lang=self.config.lang,
-            include_report_text=self.config.include_report_text,
-        )
+        notes = (*judged.notes, *self._save(report, staging, plan))
         outputs = {
             path.relative_to(staging).as_posix(): path.stat().st_size
             for path in sorted(staging.rglob("*"))
             if path.is_file()
         }
         _put_in_place(staging, self.folder.case(plan.case_id))
-        is_warned = any(note.code not in INFORMATIVE for note in judged.notes)
+        is_warned = any(note.code not in INFORMATIVE for note in notes)
         return Written(
-            row=case_row(judged, is_warned),
+            row=case_row(judged, notes, is_warned),
             outputs=outputs,
             inputs=judged.explanation.case.input_hashes,
-            notes=tuple((note.code, note.message) for note in judged.notes),
+            notes=tuple((note.code, note.message) for note in notes),
             is_warned=is_warned,
         )
 
+    def _save(self, report: CaseReport, staging: Path, plan: CasePlan) -> tuple[Note, ...]:
+        """Write every format; where the source does not allow a DICOM result, say so and keep the rest."""
+        for formats in (
+            [name for name in self.config.formats if name not in DICOM_FORMATS],
+            [name for name in self.config.formats if name in DICOM_FORMATS],
+        ):
+            try:
+                if formats:
+                    report.save(
+                        staging,
+                        formats=formats,
+                        lang=self.config.lang,
+                        include_report_text=self.config.include_report_text,
+                        sources=plan.series,
+                    )
+            except InputError as error:
+                if error.code != "output.source":
+                    raise
+                return (Note(error.code, error.message),)
+        return ()
 
-def case_row(judged: Judged, is_warned: bool) -> dict[str, Any]:
+
+def case_row(judged: Judged, notes: tuple[Note, ...], is_warned: bool) -> dict[str, Any]:
     """The cells of a case in the results table."""
     from medmm.report.table import result_row
 
-    codes = sorted({note.code for note in judged.notes if note.code not in INFORMATIVE})
+    codes = sorted({note.code for note in notes if note.code not in INFORMATIVE})
     row = result_row(judged.explanation.diagnosis)
     return row | {"status": "warn" if is_warned else "ok", "codes": " ".join(codes)}
 

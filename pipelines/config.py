@@ -34,12 +34,9 @@ class RunConfig(BaseModel):
     @field_validator("formats")
     @classmethod
     def _known_formats(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
-        from medmm.report.content import FORMATS
+        from medmm.report.writers import check_formats
 
-        unknown = [name for name in formats if name not in FORMATS]
-        if unknown or not formats:
-            raise ValueError(f"expected some of {', '.join(FORMATS)}")
-        return tuple(name for name in FORMATS if name in formats)
+        return check_formats(formats)
 
     @field_validator("lang")
     @classmethod

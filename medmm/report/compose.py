@@ -1,5 +1,7 @@
 """From an explanation to the document of its case: every value that a writer may state, and none that it may not."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 import medmm
@@ -47,7 +49,8 @@ def compose_document(explanation: Explanation) -> doc.CaseDocument:
         case_id=case.case_id,
         abstained=diagnosis.abstained,
         tasks={
-            name: _task(result, explanation.tasks.get(name), heatmap_names) for name, result in diagnosis.tasks.items()
+            name: _task(result, explanation.tasks.get(name), diagnosis.regions, heatmap_names)
+            for name, result in diagnosis.tasks.items()
         },
         regions={name: _region(region, mask_names) for name, region in diagnosis.regions.items()},
         series=_series(case),
@@ -82,7 +85,9 @@ def drawable_heatmaps(why: TaskExplanation) -> list[VolumeAttribution]:
     return sorted(drawable, key=lambda part: -round(float(part.values.max()), 3))
 
 
-def _task(result: TaskResult, why: TaskExplanation | None, heatmap_names: set[str]) -> doc.TaskPart:
+def _task(
+    result: TaskResult, why: TaskExplanation | None, regions: Mapping[str, Region], heatmap_names: set[str]
+) -> doc.TaskPart:
     return doc.TaskPart(
         title=result.title,
         kind=result.kind,
@@ -98,11 +103,11 @@ def _task(result: TaskResult, why: TaskExplanation | None, heatmap_names: set[st
             )
             for label, probability in zip(result.classes, result.probabilities, strict=True)
         ),
-        why=None if why is None else _why(why, heatmap_names),
+        why=None if why is None else _why(why, regions, heatmap_names),
     )
 
 
-def _why(why: TaskExplanation, heatmap_names: set[str]) -> doc.WhyPart:
+def _why(why: TaskExplanation, regions: Mapping[str, Region], heatmap_names: set[str]) -> doc.WhyPart:
     return doc.WhyPart(
         target=why.target,
         baseline_probability=rounded(why.baseline_probability),
@@ -110,7 +115,7 @@ def _why(why: TaskExplanation, heatmap_names: set[str]) -> doc.WhyPart:
             doc.ModalityPart(modality=part.modality, is_present=bool(part.is_present), share=rounded(part.share))
             for part in why.modalities
         ),
-        heatmaps=tuple(_heatmap(part, heatmap_names) for part in drawable_heatmaps(why)),
+        heatmaps=tuple(_heatmap(part, regions, heatmap_names) for part in drawable_heatmaps(why)),
         words=tuple(_word(part) for part in why.words if np.isfinite(part.value)),
         fields=tuple(
             doc.FieldPart(name=part.name, value=part.value, attribution=rounded(part.attribution))
@@ -163,8 +168,9 @@ def _check(check: ExplanationCheck) -> doc.CheckPart:
     )
 
 
-def _heatmap(part: VolumeAttribution, heatmap_names: set[str]) -> doc.HeatmapPart:
+def _heatmap(part: VolumeAttribution, regions: Mapping[str, Region], heatmap_names: set[str]) -> doc.HeatmapPart:
     x, y, z = (rounded(value) for value in part.peak_ras_mm)
+    holders = (name for name, region in regions.items() if region.is_found and _holds(region, part.peak_ras_mm))
     return doc.HeatmapPart(
         role=part.role,
         method=part.method,
@@ -172,8 +178,16 @@ def _heatmap(part: VolumeAttribution, heatmap_names: set[str]) -> doc.HeatmapPar
         peak_index=part.peak_index,
         peak_slice=part.peak_index[AXES[plane_of(part.affine_ras, part.values.shape)]],
         peak_ras_mm=(x, y, z),
+        peak_region=next(holders, None),
         file=f"heatmaps/{safe_name(f'{part.role}_{part.task}', taken=heatmap_names)}.nii.gz",
     )
+
+
+def _holds(region: Region, point_ras_mm: tuple[float, float, float]) -> bool:
+    index = np.rint((np.linalg.inv(region.affine_ras) @ np.array([*point_ras_mm, 1.0]))[:3]).astype(int)
+    if (index < 0).any() or (index >= region.mask.shape).any():
+        return False
+    return bool(region.mask[tuple(index)])
 
 
 def _region(region: Region, mask_names: set[str]) -> doc.RegionPart:
@@ -214,6 +228,7 @@ def _series(case: Case) -> tuple[doc.SeriesPart, ...]:
                 channel_count=int(volume.voxels.shape[0]),
                 shape_voxels=volume.shape,
                 spacing_mm=(i, j, k),
+                affine_ras=tuple(tuple(float(value) for value in row) for row in volume.affine_ras),
                 plane=plane_of(volume.affine_ras, volume.shape),
                 is_placed=is_placed(volume.affine_ras, volume.shape),
             )

@@ -4,33 +4,30 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from medmm.report.compose import compose_document, drawable_heatmaps
 from medmm.report.document import CaseDocument
-from medmm.report.files import write_atomic
-from medmm.report.nifti import heatmap_nifti, mask_nifti
 from medmm.report.texts import load_texts
-from medmm.report.words import write_draft
+from medmm.report.words import render_draft, write_draft
+from medmm.report.writers import FORMATS, CasePaths, WriteJob, write_report
 from medmm.results import Explanation, Region, VolumeAttribution
 from medmm.types import Volume
 
-FORMATS = ("html", "json", "nii")
+if TYPE_CHECKING:
+    from medmm.dicom.types import Series
+
+__all__ = [
+    "DEFAULT_FORMATS",
+    "FORMATS",
+    "CasePaths",
+    "CaseReport",
+    "build_case_report",
+    "explanation_to_dict",
+]
+DEFAULT_FORMATS = ("html", "json", "nii")
 # Without the report's text, only where the strongest words stand is kept.
 _WORDS_WITHOUT_TEXT = 30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CasePaths:
-    """What was written; None and empty for formats that were not asked for."""
-
-    folder: Path
-    json: Path | None = None
-    html: Path | None = None
-    heatmaps: Mapping[str, Path] = field(default_factory=dict)
-    masks: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +62,7 @@ class CaseReport:
     def document(self, *, lang: str = "en", include_report_text: bool = False) -> CaseDocument:
         """What may be written: the draft in a language, the report's text and words only where asked for."""
         content = self.content if include_report_text else _without_report_text(self.content)
-        draft = write_draft(content, load_texts(lang), self._masks_at_peaks())
+        draft = write_draft(content, load_texts(lang))
         return content.model_copy(update={"draft": draft})
 
     def to_json(self, *, lang: str = "en", include_report_text: bool = False) -> str:
@@ -74,59 +71,44 @@ class CaseReport:
         values = document.model_dump(mode="json")
         return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
+    def draft_text(self, *, lang: str = "en") -> str:
+        """The draft findings and impression as plain text, for editing; the disclaimer stands first and last."""
+        return render_draft(self.document(lang=lang), load_texts(lang))
+
     def save(
         self,
         out_dir: str | Path,
-        formats: Iterable[str] = FORMATS,
+        formats: Iterable[str] = DEFAULT_FORMATS,
         lang: str = "en",
         include_report_text: bool = False,
+        sources: "Mapping[str, Series] | None" = None,
     ) -> CasePaths:
         """Write the report into `out_dir` (the case's own folder) and return the paths.
 
         Args:
             out_dir: Created if missing; files of the same names are replaced, each in one step.
-            formats: Some of `html` (report.html), `json` (case.json), `nii` (heatmaps/ and masks/).
+            formats: Some of `html` (report.html), `json` (case.json), `nii` (heatmaps/ and masks/), `txt` (draft.txt),
+                `pdf` (report.pdf), `fhir` (fhir.json), and in dicom/: `seg` (masks), `pm` (heatmaps), `sc` (key
+                slices), `epdf` (the PDF in DICOM), `sr` (structured report).
             lang: `en` or `zh`.
             include_report_text: Show the report's text and words; without it no word of the report is written.
+            sources: The series behind the volumes by role (`medmm.discover`). The DICOM formats need them: they belong
+                to the patient's study and carry its identity; `fhir` names the study where they are given.
         Raises:
             ValueError: If a format or language is unknown; nothing is written then.
+            UsageError: `config.key`, if a format needs a package that is not installed.
+            InputError: `output.source`, if DICOM results are asked for and the sources are missing or cannot be
+                referred to; other formats are written by then.
             StopRun: If the disk is full.
         """
-        wanted, folder = list(formats), Path(out_dir)
-        if unknown := sorted(set(wanted) - set(FORMATS)):
-            raise ValueError(f"Expected formats out of {', '.join(FORMATS)} (got {', '.join(unknown)}).")
-        load_texts(lang)
-        heatmaps, masks = self._save_nifti(folder) if "nii" in wanted else ({}, {})
-        html_path = json_path = None
-        if "html" in wanted:
-            from medmm.report.html import render_case
-
-            page = render_case(self, lang=lang, include_report_text=include_report_text)
-            html_path = write_atomic(folder / "report.html", page.encode("utf-8", errors="replace"))
-        if "json" in wanted:
-            text = self.to_json(lang=lang, include_report_text=include_report_text)
-            json_path = write_atomic(folder / "case.json", text.encode("utf-8", errors="replace"))
-        return CasePaths(folder=folder, json=json_path, html=html_path, heatmaps=heatmaps, masks=masks)
-
-    def _save_nifti(self, folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-        heatmaps = {
-            file: write_atomic(folder / file, heatmap_nifti(part.values, part.affine_ras))
-            for file, part in self.heatmaps.items()
-        }
-        masks = {}
-        for name, region in self.masks.items():
-            file = self.content.regions[name].file
-            if file:
-                masks[name] = write_atomic(folder / file, mask_nifti(region.mask, region.affine_ras))
-        return heatmaps, masks
-
-    def _masks_at_peaks(self) -> dict[str, str | None]:
-        """For each heatmap's file, the title of the region that holds its peak."""
-        holders: dict[str, str | None] = {}
-        for file, part in self.heatmaps.items():
-            inside = (region.title for region in self.masks.values() if _holds(region, part.peak_ras_mm))
-            holders[file] = next(inside, None)
-        return holders
+        job = WriteJob(
+            report=self,
+            folder=Path(out_dir),
+            lang=lang,
+            include_report_text=include_report_text,
+            sources=sources or {},
+        )
+        return write_report(job, formats)
 
 
 def build_case_report(explanation: Explanation) -> CaseReport:
@@ -151,13 +133,6 @@ def explanation_to_dict(explanation: Explanation, *, include_report_text: bool =
     """The explanation as in `case.json`: JSON-ready, English; the report's words only where asked for."""
     document = build_case_report(explanation).document(include_report_text=include_report_text)
     return document.model_dump(mode="json")
-
-
-def _holds(region: Region, point_ras_mm: tuple[float, float, float]) -> bool:
-    index = np.rint((np.linalg.inv(region.affine_ras) @ np.array([*point_ras_mm, 1.0]))[:3]).astype(int)
-    if (index < 0).any() or (index >= region.mask.shape).any():
-        return False
-    return bool(region.mask[tuple(index)])
 
 
 def _without_report_text(content: CaseDocument) -> CaseDocument:

@@ -1,6 +1,7 @@
 """What `case.json` holds: the published schema of a case's result. Words and numbers only; arrays live in NIfTI files.
 
 `case.schema.json` beside this file is generated from these models (`python -m medmm.report.document`) and tested equal.
+Versions follow SemVer: a reader of 1.x may meet fields that it does not know, and misses none that it does.
 """
 
 import json
@@ -11,8 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from medmm.results import TaskKind
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
+SCHEMA_ID = f"urn:medmm:schema:case:{SCHEMA_VERSION}"
 SCHEMA_PATH = Path(__file__).with_name("case.schema.json")
+
+
+_Row = tuple[float, float, float, float]
 
 
 class _Part(BaseModel):
@@ -53,6 +58,7 @@ class HeatmapPart(_Part):
     peak_index: tuple[int, int, int] = Field(description="Voxel (i, j, k) in RAS+ order, counted from 0")
     peak_slice: int = Field(description="Slice of the plane of acquisition, counted from 0")
     peak_ras_mm: tuple[float, float, float]
+    peak_region: str | None = Field(description="Name of the marked region that holds the peak")
     file: str
 
 
@@ -172,6 +178,7 @@ class SeriesPart(_Part):
     channel_count: int
     shape_voxels: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
+    affine_ras: tuple[_Row, _Row, _Row, _Row] = Field(description="From voxel (i, j, k, 1) to mm, RAS+; not rounded")
     plane: str = Field(description="axial, coronal or sagittal: the plane of acquisition")
     is_placed: bool = Field(description="False for pictures, which state neither orientation nor voxel size")
 
@@ -279,7 +286,8 @@ def _unicode(value: Any) -> Any:
 
 def schema_json() -> str:
     """The JSON schema of `case.json` as text."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **CaseDocument.model_json_schema()}
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA_ID}
+    schema = {**head, **CaseDocument.model_json_schema()}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 

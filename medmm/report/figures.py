@@ -15,6 +15,8 @@ from medmm.report.colours import OUTLINES, colour_table
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 # Text at the left, right, upper and lower edge of a plane in radiological orientation.
 EDGES = {"axial": ("R", "L", "A", "P"), "coronal": ("R", "L", "S", "I"), "sagittal": ("A", "P", "S", "I")}
+# Where rows run to and columns run to on those pictures, as DICOM says it (PS3.3, C.7.6.1.1.1).
+PATIENT_ORIENTATION = {"axial": ("L", "P"), "coronal": ("L", "F"), "sagittal": ("P", "F")}
 # Widths and levels in HU: Radiopaedia, "Windowing (CT)" (customary values; sites differ).
 CT_WINDOWS_HU = {
     "soft_tissue": (-160.0, 240.0),

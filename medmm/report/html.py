@@ -1,5 +1,6 @@
 """`report.html`: one self-contained page for people. Values come from the document, the layout from the template."""
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,9 +9,9 @@ from medmm.report.colours import OUTLINES, colour_table
 from medmm.report.content import CaseReport
 from medmm.report.document import CaseDocument, StatementPart, TaskPart, WordPart
 from medmm.report.embed import MAX_PLANE_RATIO, viewer_data
-from medmm.report.figures import HEATMAP_FLOOR
+from medmm.report.figures import HEATMAP_FLOOR, jpeg_bytes
 from medmm.report.pages import json_island, render_page
-from medmm.report.pictures import key_slices
+from medmm.report.pictures import KeySlice, key_slices
 from medmm.report.svg import bar_width, draw_path, signed_bar
 from medmm.report.texts import Texts, load_texts
 from medmm.report.words import (
@@ -33,13 +34,15 @@ _CARD_SHOWN = 700
 _MENTIONS_SHOWN = 40
 
 
-def render_case(report: CaseReport, *, lang: str = "en", include_report_text: bool = False) -> str:
-    """The page of a case, at most 5 MB, no request to anywhere, readable without scripts."""
+def render_case(
+    report: CaseReport, *, lang: str = "en", include_report_text: bool = False, has_viewer: bool = True
+) -> str:
+    """The page of a case, at most 5 MB, no request to anywhere, readable without scripts; for paper without viewer."""
     texts = load_texts(lang)
     document = report.document(lang=lang, include_report_text=include_report_text)
-    pictures = key_slices(report, texts)
+    pictures = [_picture(part) for part in key_slices(report, texts)]
     room = PAGE_BUDGET_BYTES - sum(len(picture.plain) + len(picture.overlay) for picture in pictures)
-    viewer = viewer_data(report, room) if report.volumes else {"series": []}
+    viewer = viewer_data(report, room) if report.volumes and has_viewer else {"series": []}
     return render_page(
         "report.html.j2",
         style="style.css",
@@ -64,6 +67,25 @@ def render_case(report: CaseReport, *, lang: str = "en", include_report_text: bo
         percent=percent,
         title_of=title_of,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PictureView:
+    """A key slice as the template shows it: pictures are data URIs."""
+
+    caption: str
+    alt: str
+    alt_plain: str
+    plain: str
+    overlay: str
+
+
+def _picture(part: KeySlice) -> _PictureView:
+    plain, overlay = (
+        f"data:image/jpeg;base64,{base64.b64encode(jpeg_bytes(picture)).decode('ascii')}"
+        for picture in (part.plain, part.overlay)
+    )
+    return _PictureView(caption=part.caption, alt=part.alt, alt_plain=part.alt_plain, plain=plain, overlay=overlay)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +131,9 @@ def _task_view(number: int, name: str, task: TaskPart, texts: Texts) -> _TaskVie
         shares=_bars([(texts.known("modality", part.modality), part.share, part) for part in why.modalities])
         if why
         else [],
-        fields=_bars([(part.name, part.attribution, part) for part in why.fields], _ROWS_SHOWN) if why else [],
+        fields=_bars([(texts.known("field", part.name), part.attribution, part) for part in why.fields], _ROWS_SHOWN)
+        if why
+        else [],
         concepts=_bars([(part.name, part.value, part) for part in why.concepts], _ROWS_SHOWN) if why else [],
         paths=[{"path": path, "drawing": draw_path(path)} for path in why.paths[:_PATHS_SHOWN]] if why else [],
         failed_checks=sum(not check.is_passed for check in why.checks) if why else 0,

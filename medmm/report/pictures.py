@@ -1,9 +1,9 @@
 """Key slices: the pictures that carry the report where no script runs, on paper and on a small screen."""
 
-import base64
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from medmm.report.content import CaseReport
 from medmm.report.figures import (
@@ -12,7 +12,6 @@ from medmm.report.figures import (
     SlicePicture,
     acquisition_plane,
     grey_scale,
-    jpeg_bytes,
     pixel_mm,
     render_slice,
     take_plane,
@@ -31,32 +30,37 @@ _DARK, _MARGIN = 25, 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySlice:
-    """A slice twice, plain and with overlay, as data URIs, with what to say about it."""
+    """A slice twice, plain and with overlay, with what to say about it; `index` counts from 0 along `plane`'s axis."""
 
     kind: str
+    role: str
+    plane: str
+    index: int
     caption: str
     alt: str
     alt_plain: str
-    plain: str
-    overlay: str
+    plain: Image.Image
+    overlay: Image.Image
 
 
-def key_slices(report: CaseReport, texts: Texts) -> tuple[KeySlice, ...]:
-    """The largest slice of each region, then the peak of each task's strongest heatmap."""
-    drawings = _Drawings(report, texts)
+def key_slices(report: CaseReport, texts: Texts, *, size_px: int = _PICTURE_PX) -> tuple[KeySlice, ...]:
+    """The largest slice of each region, then the peak of each task's strongest heatmap; longer sides have `size_px`."""
+    drawings = _Drawings(report, texts, size_px)
     regions = [drawings.of_region(name, region) for name, region in list(report.masks.items())[:_MAX_REGIONS]]
     heats = []
     for name, task in list(report.content.tasks.items())[:_MAX_TASKS]:
-        if task.why and task.why.heatmaps:
-            heats.append(drawings.of_heatmap(name, report.heatmaps[task.why.heatmaps[0].file]))
+        part = report.heatmaps.get(task.why.heatmaps[0].file) if task.why and task.why.heatmaps else None
+        if part is not None:
+            heats.append(drawings.of_heatmap(name, part))
     return tuple(part for part in (*regions, *heats) if part is not None)
 
 
 class _Drawings:
     """Draws slices of one report; the grey scale of a volume is worked out once."""
 
-    def __init__(self, report: CaseReport, texts: Texts) -> None:
+    def __init__(self, report: CaseReport, texts: Texts, size_px: int) -> None:
         self._report = report
+        self._size_px = size_px
         self._texts = texts
         self._scales = {
             role: grey_scale(volume.voxels[0], is_hounsfield=volume.unit == "HU")
@@ -122,11 +126,14 @@ class _Drawings:
         place = self._place(role, volume, plane, index)
         return KeySlice(
             kind=kind,
+            role=role,
+            plane=plane,
+            index=index,
             caption=caption,
             alt=alt,
             alt_plain=self._texts("pictures.plain", **place),
-            plain=_data_uri(plain),
-            overlay=_data_uri(overlay),
+            plain=render_slice(plain, height=self._size_px),
+            overlay=render_slice(overlay, height=self._size_px),
         )
 
 
@@ -148,8 +155,3 @@ def lit_box(grey: np.ndarray, masks: list[np.ndarray]) -> tuple[slice, slice]:
 def _mask_on_volume(region: Region, volume: Volume) -> np.ndarray:
     grid = DisplayGrid(shape=volume.shape, affine_ras=volume.affine_ras, factors=(1, 1, 1))
     return values_on_grid(region.mask, region.affine_ras, grid, "max")
-
-
-def _data_uri(picture: SlicePicture) -> str:
-    content = jpeg_bytes(render_slice(picture, height=_PICTURE_PX))
-    return f"data:image/jpeg;base64,{base64.b64encode(content).decode('ascii')}"

@@ -76,33 +76,48 @@ def pointer(*keys: str | int) -> str:
     return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in keys)
 
 
-def write_draft(document: CaseDocument, texts: Texts, masks_at_peak: dict[str, str | None]) -> DraftPart:
-    """The draft in the language of `texts`.
-
-    Args:
-        document: The case; its own draft is not read.
-        texts: Where the sentences come from.
-        masks_at_peak: For the file of a heatmap, the title of the region that holds its peak, or None.
-    """
+def write_draft(document: CaseDocument, texts: Texts) -> DraftPart:
+    """The draft in the language of `texts`; the document's own draft is not read."""
     return DraftPart(
         language=texts.language,
-        findings=tuple(_findings(document, texts, masks_at_peak)),
+        findings=tuple(_findings(document, texts)),
         impression=tuple(_impression(document, texts)),
         basis=tuple(_basis(document, texts)),
     )
 
 
-def _findings(document: CaseDocument, texts: Texts, masks_at_peak: dict[str, str | None]) -> Iterator[StatementPart]:
+def render_draft(document: CaseDocument, texts: Texts) -> str:
+    """The document's draft as plain text with a heading for each part."""
+    draft = document.draft
+    lines = [texts("page.case", case=document.case_id), texts("banner.disclaimer")]
+    for name, statements in (
+        ("findings", draft.findings),
+        ("impression", draft.impression),
+        ("basis", draft.basis),
+    ):
+        if statements:
+            lines += ["", texts(f"section.{name}").upper(), *(f"- {_one_line(part.text)}" for part in statements)]
+    lines += ["", texts("draft.text_note", model=_one_line(document.provenance.model_name))]
+    return "\n".join(lines) + "\n"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _findings(document: CaseDocument, texts: Texts) -> Iterator[StatementPart]:
     yield _series(document, texts)
     for name, region in document.regions.items():
         text = texts(f"draft.{region_key(region)}", **region_values(region, texts))
         yield StatementPart(text=text, sources=(pointer("regions", name),))
-    yield from _heatmaps(document, texts, masks_at_peak)
+    yield from _heatmaps(document, texts)
     yield from _mentions(document, texts)
     fields = {part.name: part.value for task in document.tasks.values() if task.why for part in task.why.fields}
     if fields:
         first = next(name for name, task in document.tasks.items() if task.why and task.why.fields)
-        text = texts("draft.record", fields="; ".join(f"{name} {value}" for name, value in fields.items()))
+        text = texts(
+            "draft.record", fields="; ".join(f"{texts.known('field', name)} {value}" for name, value in fields.items())
+        )
         yield StatementPart(text=text, sources=(pointer("tasks", first, "why", "fields"),))
 
 
@@ -115,18 +130,19 @@ def _series(document: CaseDocument, texts: Texts) -> StatementPart:
     return StatementPart(text=text, sources=("/series",))
 
 
-def _heatmaps(document: CaseDocument, texts: Texts, masks_at_peak: dict[str, str | None]) -> Iterator[StatementPart]:
+def _heatmaps(document: CaseDocument, texts: Texts) -> Iterator[StatementPart]:
     """Where each task's highest peak lies; tasks whose peaks share a slice are named together."""
     is_marked = any(part.is_found for part in document.regions.values())
     places: dict[tuple[str, int, str | None], list[str]] = {}
     for name, task in document.tasks.items():
         if task.why and task.why.heatmaps:
             heatmap = task.why.heatmaps[0]
-            places.setdefault((heatmap.role, heatmap.peak_slice, masks_at_peak.get(heatmap.file)), []).append(name)
+            places.setdefault((heatmap.role, heatmap.peak_slice, heatmap.peak_region), []).append(name)
     for (role, slice_index, region), names in places.items():
         key = "inside" if region else "outside" if is_marked else "alone"
         tasks = texts("draft.or").join(f"“{document.tasks[name].title}”" for name in names)
-        values = {"tasks": tasks, "slice": slice_index + 1, "role": texts.known("role", role), "region": region}
+        title = document.regions[region].title if region else ""
+        values = {"tasks": tasks, "slice": slice_index + 1, "role": texts.known("role", role), "region": title}
         sources = tuple(pointer("tasks", name, "why", "heatmaps", 0, "peak_index") for name in names)
         yield StatementPart(text=texts(f"draft.heatmap_{key}", **values), sources=sources)
 
@@ -166,11 +182,12 @@ def _answer(name: str, task: TaskPart, texts: Texts) -> StatementPart:
     else:
         word = texts(f"certainty.{certainty(task)}")
         sentences.append(texts("draft.answer", title=task.title, answer=answer, certainty=word, value=value))
-    if len(task.prediction_set) > 1:
-        answers = texts("draft.or").join(title_of(task, label) for label in task.prediction_set)
+    titles = [title_of(task, label) for label in task.prediction_set]
+    if len(titles) > 1 and not (task.abstained and all(title in task.abstain_reason for title in titles)):
+        answers = texts("draft.or").join(titles)
         sentences.append(texts("draft.set", coverage=percent(task.coverage), answers=answers))
         keys += ["prediction_set", "coverage"]
-    if close := runner_up(task):
+    if not task.abstained and (close := runner_up(task)):
         sentences.append(texts("draft.close", second=close[0], value=f"{close[1]:.2f}"))
         keys.append("classes")
     sources = tuple(pointer("tasks", name, key) for key in keys)
@@ -225,6 +242,6 @@ def _path(name: str, task: TaskPart, texts: Texts) -> Iterator[StatementPart]:
             sources=", ".join(dict.fromkeys(hop.source for hop in hops)),
         )
         yield StatementPart(text=text, sources=(f"{at}/0",))
-    elif why:
+    elif why and any(label.concept for label in task.classes):
         text = texts("draft.no_path", answer=title_of(task, why.target), title=task.title)
         yield StatementPart(text=text, sources=(at,))

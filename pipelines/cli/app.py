@@ -22,6 +22,7 @@ from pipelines.cli.kg import app as kg
 from pipelines.cli.merge import merge
 from pipelines.cli.models import models
 from pipelines.cli.receive import receive
+from pipelines.cli.report import report
 from pipelines.cli.send import send
 
 EXIT_REFUSED, EXIT_USAGE, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -70,6 +71,7 @@ app.command()(check)
 app.command()(diagnose)
 app.command()(merge)
 app.command()(evaluate)
+app.command()(report)
 app.command("export-nifti")(export_nifti)
 app.add_typer(models, name="models")
 app.add_typer(kg, name="kg")

@@ -29,7 +29,13 @@ def diagnose(
     explain: Annotated[
         str, typer.Option(help="fast; full (the explanation tests itself, slower); none.", metavar="fast|full|none")
     ] = "fast",
-    formats: Annotated[str, typer.Option(help="What to write per case, separated by commas.")] = "html,json,nii",
+    formats: Annotated[
+        str,
+        typer.Option(
+            help="What to write per case, separated by commas: html, json, nii, txt (draft in words), pdf, fhir; into "
+            "the patient's study, with its identity: seg, pm (heatmaps), sc (key slices), epdf (the PDF), sr."
+        ),
+    ] = "html,json,nii",
     lang: Annotated[str, typer.Option(help="Language of the reports: en or zh.")] = "en",
     include_report_text: Annotated[
         bool, typer.Option("--include-report-text", help="Show the words of the radiology report in the outputs.")

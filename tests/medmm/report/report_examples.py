@@ -98,7 +98,7 @@ def _grade(write: Callable[[str], str]) -> TaskResult:
         task="grade",
         title=write("Grade"),
         kind="ordinal",
-        classes=(ClassLabel("low", write("Low grade")), ClassLabel("high", write("High grade"))),
+        classes=(ClassLabel("low", write("Low grade"), write("X:2")), ClassLabel("high", write("High grade"))),
         probabilities=np.array([0.52, 0.48]),
         prediction="low",
         prediction_set=("low", "high"),
