@@ -110,7 +110,7 @@ def train_demo_model(cohort: Cohort) -> tuple[MultimodalModel, dict[str, dict[st
     config = _config(graph, text_encoder)
     labels = Labels(tasks=(DIAGNOSIS, SIDE))
     model = MultimodalModel(config, labels)
-    model.trunk = train_where([_example(case, row) for case, row in zip(cases, rows, strict=True)], WHERE)
+    model.trunk = train_where([_example(case, row) for case, row in zip(cases, rows, strict=True)], WHERE).trunk
     reader = CaseReader(model.eval(), text_encoder, graph)
     views = [reader.read(case) for case in cases]
     logits = _out_of_fold(reader, views, targets)

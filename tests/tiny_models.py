@@ -242,7 +242,7 @@ def build_examples(phantoms: Sequence[Phantom]) -> list[WhereExample]:
 def train_tiny_trunk(phantoms: Sequence[Phantom], epochs: int = 6) -> SliceUNet:
     """Return a trunk that has looked at a few phantoms for a few seconds."""
     settings = WhereSettings(
-        widths=WIDTHS, epochs=epochs, slices_per_case=12, batch_size=8, learning_rate=1e-2, seed=0,
+        widths=WIDTHS, epochs=epochs, slices_per_case=12, batch_size=8, learning_rate=1e-2, seed=0, precision="32-true",
         augmentation=Augmentation(noise=0.05),
     )  # fmt: skip
-    return train_where(build_examples(phantoms), settings, precision="32-true")
+    return train_where(build_examples(phantoms), settings).trunk

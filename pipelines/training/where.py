@@ -127,24 +127,28 @@ class WhereTraining(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+@dataclass(frozen=True, slots=True)
+class TrainedTrunk:
+    """A trunk, and how many epochs its weights took."""
+
+    trunk: SliceUNet
+    epochs: int
+
+
 def train_where(
     examples: Sequence[WhereExample],
     settings: WhereSettings,
     *,
-    progress: bool = False,
-    precision: Precision | None = None,
     validation: Sequence[WhereExample] = (),
     watch: Watch | None = None,
-) -> SliceUNet:
+) -> TrainedTrunk:
     """Return a trunk trained to delineate the examples' regions, on whatever device Lightning finds.
 
     Args:
         examples: What is learned from.
         settings: How.
-        progress: Draw a bar.
-        precision: Another than the settings' own.
         validation: Cases that only decide when to stop, where `settings.patience` is set.
-        watch: Where checkpoints and logs go; its validation and seed are those given here.
+        watch: Where checkpoints and logs go, and whether a bar is drawn; its validation and seed are those given here.
     """
     lightning.seed_everything(settings.seed, verbose=False)
     n_sequences, n_regions = examples[0].array.shape[0], examples[0].regions.shape[0]
@@ -157,15 +161,15 @@ def train_where(
     )
     held_out = SliceSampler(validation, settings.slices_per_case, settings.seed)
     watch = replace(
-        watch or Watch(progress=progress),
+        watch or Watch(),
         seed=settings.seed,
         patience=settings.patience,
         validation=DataLoader(held_out, batch_size=settings.batch_size) if len(held_out) else None,
     )
-    fit_quietly(
-        module, loader, epochs=settings.epochs, precision=precision or settings.precision, watch=watch, is_shared=True
+    epochs = fit_quietly(
+        module, loader, epochs=settings.epochs, precision=settings.precision, watch=watch, is_shared=True
     )
-    return trunk.eval()
+    return TrainedTrunk(trunk.eval(), epochs)
 
 
 @torch.inference_mode()

@@ -102,17 +102,17 @@ def test_the_trunk_finds_the_balls_of_its_three_phantoms(trunk: SliceUNet) -> No
 
 def test_the_same_seed_gives_the_same_trunk() -> None:
     examples = tiny.build_examples([tiny.build_phantom()])
-    quick = WhereSettings(widths=tiny.WIDTHS, epochs=1, slices_per_case=2, batch_size=2)
+    quick = WhereSettings(widths=tiny.WIDTHS, epochs=1, slices_per_case=2, batch_size=2, precision="32-true")
 
-    first, second = (train_where(examples, quick, precision="32-true").state_dict() for _ in range(2))
+    first, second = (train_where(examples, quick).trunk.state_dict() for _ in range(2))
 
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 def test_fewer_slices_than_a_batch_still_train() -> None:
-    settings_of_few = WhereSettings(widths=tiny.WIDTHS, epochs=1, slices_per_case=2, batch_size=64)
+    settings_of_few = WhereSettings(widths=tiny.WIDTHS, epochs=1, slices_per_case=2, batch_size=64, precision="32-true")
 
-    trunk = train_where(tiny.build_examples([tiny.build_phantom()]), settings_of_few, precision="32-true")
+    trunk = train_where(tiny.build_examples([tiny.build_phantom()]), settings_of_few).trunk
 
     assert all(value.isfinite().all() for value in trunk.state_dict().values())
 

@@ -47,7 +47,7 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def where_state(watch: Watch | None = None) -> State:
     examples = tiny.build_examples([tiny.build_phantom(seed) for seed in range(2)])
-    return train_where(examples, WHERE, watch=watch).state_dict()
+    return train_where(examples, WHERE, watch=watch).trunk.state_dict()
 
 
 def what_state(watch: Watch | None = None, **options: object) -> State:

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from pipelines.recipes.glioma_mri.data import fold_of_patients, read_example, read_patients
 from pipelines.training.augment import Augmentation
+from pipelines.training.trainer import Watch
 from pipelines.training.where import WhereSettings, dice, region_probabilities, train_where
 
 logger = logging.getLogger(__name__)
@@ -28,8 +29,8 @@ def train_fold(data: Path, out: Path, fold: str, settings: WhereSettings = SETTI
     trunk = train_where(
         [example for example, is_out in zip(examples, held_out, strict=True) if not is_out],
         settings,
-        progress=progress,
-    )
+        watch=Watch(progress=progress),
+    ).trunk
     out.mkdir(parents=True, exist_ok=True)
     save_file(
         {name: value.contiguous() for name, value in trunk.state_dict().items()}, out / f"trunk-{fold}.safetensors"
