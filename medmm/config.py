@@ -11,6 +11,7 @@ from medmm.location import Laterality
 from medmm.preprocess import Preprocessing
 from medmm.preprocess_images import ImagePreprocessing
 from medmm.results import ClassLabel
+from medmm.uncertainty import SetKind, SetRule
 
 MODALITIES = ("volume", "text", "record", "graph")
 
@@ -79,35 +80,56 @@ class ClassSpec(_Spec):
 
 
 class Calibration(_Spec):
-    """How raw logits become honest: temperature, and the threshold of the conformal prediction set.
+    """How raw logits become honest: temperature, the conformal prediction set, and when the model keeps silent.
 
-    `quantile` is the (1 - alpha) quantile of 1 - p(true class) over cases held out from training (LAC: Sadinle, Lei,
-    Wasserman, JASA 2019); a class is in the set when its probability reaches 1 - quantile. `n` is how many cases.
+    `quantile` is the (1 - alpha) quantile of the `sets` score of the true class over `n` cases held out from training;
+    a class is in the set when its score does not exceed it (see `medmm.uncertainty.SetRule`; for `lac` that is a
+    probability of 1 - quantile at least). `thresholds` (one a class) are for multi-label tasks: a class is said from
+    there on. A task abstains when its set holds more than `max_set_size` classes, or its confidence is below
+    `min_confidence`.
     """
 
     temperature: float = Field(1.0, gt=0)
-    quantile: float = Field(1.0, ge=0, le=1)
+    quantile: float = Field(1.0, ge=0)
     coverage: float = Field(0.9, gt=0, lt=1)
     n: int = Field(0, ge=0)
+    sets: SetKind = "lac"
+    penalty: float = Field(0.0, ge=0, description="`raps`: added for each class beyond the free ones")
+    n_free: int = Field(1, ge=0, description="`raps`: classes without a penalty")
+    thresholds: tuple[float, ...] = ()
+    max_set_size: int = Field(1, ge=1)
+    min_confidence: float = Field(0.0, ge=0, le=1)
+
+    @property
+    def rule(self) -> SetRule:
+        """How prediction sets are made."""
+        return SetRule(self.sets, self.penalty, self.n_free)
 
 
 class TaskSpec(_Spec):
     """One question. `location` tasks are answered from where the region lies, `fusion` tasks from everything.
 
-    `laterality` is for location tasks: `folded` where left and right give the same answer.
+    `laterality` is for location tasks: `folded` where left and right give the same answer. The classes of `survival`
+    tasks are intervals of time, the last without an end; those of `ranking` tasks candidates known by their concepts.
     """
 
     name: str
     title: str
-    kind: Literal["exclusive", "ordinal"]
+    kind: Literal["exclusive", "ordinal", "multilabel", "survival", "ranking"]
     source: Literal["fusion", "location"] = "fusion"
     laterality: Laterality = "signed"
-    classes: tuple[ClassSpec, ...] = Field(min_length=2)
+    classes: tuple[ClassSpec, ...] = Field(min_length=1)
     calibration: Calibration = Calibration()
 
     @model_validator(mode="after")
-    def _names_differ(self) -> Self:
+    def _classes_fit(self) -> Self:
         _check_unique("class", [item.name for item in self.classes])
+        if len(self.classes) < 2 and self.kind != "multilabel":
+            raise ValueError("Expected at least two classes (got one).")
+        if self.source == "location" and self.kind not in ("exclusive", "ordinal"):
+            raise ValueError(f"Expected a location task to be exclusive or ordinal (got {self.kind}).")
+        if self.calibration.thresholds and len(self.calibration.thresholds) != len(self.classes):
+            raise ValueError("Expected a threshold for every class, or none.")
         return self
 
     def index(self, class_name: str) -> int:
@@ -126,6 +148,9 @@ class ModelConfig(_Spec):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     version: str
     width: int = Field(64, ge=8, multiple_of=4, description="shared by four attention heads")
+    outlier: Literal["distance", "energy"] = Field(
+        "distance", description="what makes a case unlike the training cases: its volume's features, or weak answers"
+    )
     fusion: str = Field("hybrid", description="how modalities are joined: a name of `medmm.fusion.kinds.FUSIONS`")
     volume: VolumeSpec | None = None
     images: ImagesSpec | None = None

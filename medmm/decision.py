@@ -8,6 +8,7 @@ from medmm.encoders.names import NAME_WIDTH
 from medmm.fusion.base import Fused, masked_softmax
 from medmm.fusion.kinds import DecisionLevel
 from medmm.heads import ConceptAnchor, build_head
+from medmm.hierarchy import as_buffer, constrain
 from medmm.results import TaskKind
 
 CONCEPT_WIDTH = 2 * NAME_WIDTH
@@ -22,11 +23,13 @@ class TaskDecision(nn.Module):
 
     concepts: Tensor
     mix: Tensor
+    is_below: Tensor
 
     def __init__(
         self, kind: TaskKind, width: int, n_classes: int, n_modalities: int = 4, level: DecisionLevel = "both"
     ) -> None:
         super().__init__()
+        self.kind: TaskKind = kind
         self.level: DecisionLevel = level
         self.fused = build_head(kind, width, n_classes)
         self.own = nn.ModuleList([build_head(kind, width, n_classes) for _ in range(n_modalities)])
@@ -38,12 +41,40 @@ class TaskDecision(nn.Module):
             self.register_buffer("mix", mix)  # equal shares
         self.walk_weight = nn.Parameter(torch.tensor(0.5))
         self.register_buffer("concepts", torch.zeros(n_classes, CONCEPT_WIDTH))
+        if kind == "multilabel":
+            self.register_buffer("is_below", as_buffer(n_classes))
 
     def forward(
         self, fused: Fused, present: Bool[Tensor, "B M"], walk: Float[Tensor, "B L"] | None
     ) -> tuple[Float[Tensor, "B L"], Float[Tensor, "B M L"]]:
+        if self.kind == "ranking":
+            return self.rank(fused, present, self.concepts, walk)
         joint = self.fused(fused.case) + self.anchor(fused.case, self.concepts)
         own = torch.stack([head(fused.own[:, index]) for index, head in enumerate(self.own)], dim=1)
+        logits, own = self._mixed(joint, own, present, walk)
+        if self.kind == "multilabel":
+            logits, own = constrain(logits, self.is_below), constrain(own, self.is_below)
+        return logits, own
+
+    def rank(
+        self,
+        fused: Fused,
+        present: Bool[Tensor, "B M"],
+        concepts: Float[Tensor, "V K"],
+        walk: Float[Tensor, "B V"] | None,
+    ) -> tuple[Float[Tensor, "B V"], Float[Tensor, "B M V"]]:
+        """Score any candidates by their concepts' vectors, also ones that training never saw (open vocabulary)."""
+        joint = self.anchor(fused.case, concepts)
+        own = self.anchor(fused.own.flatten(0, 1), concepts).unflatten(0, fused.own.shape[:2])
+        return self._mixed(joint, own, present, walk)
+
+    def _mixed(
+        self,
+        joint: Float[Tensor, "B L"],
+        own: Float[Tensor, "B M L"],
+        present: Bool[Tensor, "B M"],
+        walk: Float[Tensor, "B L"] | None,
+    ) -> tuple[Float[Tensor, "B L"], Float[Tensor, "B M L"]]:
         if walk is not None:
             said = self.walk_weight * walk
             own = torch.cat([own[:, :-1], own[:, -1:] + said[:, None]], dim=1)

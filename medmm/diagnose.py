@@ -20,7 +20,7 @@ from medmm.inputs import CaseReader, CaseView, collate
 from medmm.model import ModelOutput
 from medmm.results import Diagnosis, Explanation, ModelIdentity, OutOfDistribution, Region, TaskResult
 from medmm.types import Case, Note
-from medmm.uncertainty import Decision, decide
+from medmm.uncertainty import Decision, decide, decide_labels
 
 SHIPPED = Path(__file__).parent / "models"
 
@@ -38,6 +38,14 @@ class ModelSpec:
     weights_sha256: str
     graph_hash: str
     answers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _OutlierScore:
+    """A score (1,) and the threshold above which a case is flagged."""
+
+    score: torch.Tensor
+    threshold: torch.Tensor
 
 
 class Diagnoser:
@@ -107,7 +115,7 @@ class Diagnoser:
             )
         with torch.no_grad():
             output = self.model(collate([view.features], self.reader))
-        outlier = self._out_of_distribution(view)
+        outlier = self._out_of_distribution(view, output)
         return Diagnosis(
             case_id=case.case_id,
             tasks={task.name: self._answer(task, output, view, outlier) for task in self.model.labels.tasks},
@@ -139,7 +147,7 @@ class Diagnoser:
             logits = torch.zeros(1, len(task.classes))
         values = probabilities(logits, task.kind, calibration.temperature)[0].double().cpu().numpy()
         names, titles = [item.name for item in task.classes], [item.title for item in task.classes]
-        decision = decide(names, titles, values, calibration.quantile, calibration.coverage)
+        decision = self._decide(task, names, titles, values)
         reason = self._no_ground(task, view) or (
             "This case is unlike the cases that the model was trained on." if outlier and outlier.is_flagged else ""
         )
@@ -157,6 +165,26 @@ class Diagnoser:
             abstained=decision.abstained,
             abstain_reason=decision.reason,
         )
+
+    def _decide(self, task: TaskSpec, names: list[str], titles: list[str], values: np.ndarray) -> Decision:
+        calibration = task.calibration
+        if task.kind == "multilabel":
+            return decide_labels(names, values, calibration.thresholds)
+        if task.kind == "survival":
+            return Decision((), False, "")  # the answer is the curve; no set is claimed to cover the time
+        decision = decide(
+            names,
+            titles,
+            values,
+            calibration.quantile,
+            calibration.coverage,
+            rule=calibration.rule,
+            max_set_size=calibration.max_set_size,
+        )
+        if values.max() < calibration.min_confidence:
+            reason = f"The model keeps silent below a probability of {calibration.min_confidence:.2f}."
+            return Decision(decision.prediction_set, True, reason)
+        return decision
 
     def _no_ground(self, task: TaskSpec, view: CaseView) -> str:
         """Why a task cannot be answered at all for this case, or empty."""
@@ -184,18 +212,25 @@ class Diagnoser:
             peak_probability=float(chance.max()),
         )
 
-    def _out_of_distribution(self, view: CaseView) -> OutOfDistribution | None:
-        summary, images = view.features.summary, view.features.images
-        if images is not None:
-            vector = images.mean(dim=0, keepdim=True)
-        elif summary is not None and bool(summary.found[0]):
-            vector = summary.lesion
-        else:
+    def _out_of_distribution(self, view: CaseView, output: ModelOutput) -> OutOfDistribution | None:
+        scored = self._outlier_score(view, output)
+        if scored is None:
             return None
-        score, threshold = float(self.model.ood(vector)[0]), float(self.model.ood.threshold)
+        score, threshold = float(scored.score[0]), float(scored.threshold)
         if not np.isfinite(threshold):  # the model never saw what is usual
             return None
         return OutOfDistribution(score=score, threshold=threshold, is_flagged=score > threshold)
+
+    def _outlier_score(self, view: CaseView, output: ModelOutput) -> "_OutlierScore | None":
+        """By the energy of the answers where the model asks for it, else by the distance of what the volume shows."""
+        model, summary, images = self.model, view.features.summary, view.features.images
+        if model.config.outlier == "energy":
+            return _OutlierScore(model.energy(list(output.logits.values())), model.energy.threshold)
+        if images is not None:
+            return _OutlierScore(model.ood(images.mean(dim=0, keepdim=True)), model.ood.threshold)
+        if summary is not None and bool(summary.found[0]):
+            return _OutlierScore(model.ood(summary.lesion), model.ood.threshold)
+        return None
 
     def _identity(self) -> ModelIdentity:
         return ModelIdentity(

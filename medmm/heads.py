@@ -1,7 +1,8 @@
 """Heads: from a case embedding to the logits of a task, and from logits to probabilities.
 
 Every head gives class logits (B, L), whatever its kind, so that calibration, conformal sets and explanations treat all
-tasks alike: softmax for one-of-L tasks (ordinal ones included), sigmoid for multi-label tasks.
+tasks alike: softmax for one-of-L tasks (ordinal, survival and ranking ones included), sigmoid for multi-label tasks. A
+value (`ValueHead`) has its own loss and interval.
 """
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medmm.results import TaskKind
+from medmm.survival import HazardHead, survival_loss
+
+CLASS_KINDS: tuple[TaskKind, ...] = ("exclusive", "ordinal", "multilabel", "survival", "ranking")
 
 
 class ExclusiveHead(nn.Module):
@@ -42,6 +46,52 @@ class OrdinalHead(nn.Module):
         return torch.cat([below[:, :1], between, above[:, -1:]], dim=1)
 
 
+class NoClassHead(nn.Module):
+    """Says nothing of any class: where candidates are known by their concepts only, the anchor and the walk decide."""
+
+    def __init__(self, n_classes: int) -> None:
+        super().__init__()
+        self.n_classes = n_classes
+
+    def forward(self, embedding: Float[Tensor, "B F"]) -> Float[Tensor, "B L"]:
+        return embedding.new_zeros(embedding.shape[0], self.n_classes)
+
+
+class ValueHead(nn.Module):
+    """A number and the log of its variance, both in units of the training cases' mean and deviation (regression)."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(width, 2)
+        self.register_buffer("mean", torch.tensor(0.0))
+        self.register_buffer("deviation", torch.tensor(1.0))
+
+    @torch.no_grad()
+    def fit(self, values: Float[Tensor, " N"]) -> None:
+        """Set mean and deviation from the training cases."""
+        self.mean.copy_(values.mean())
+        self.deviation.copy_(values.std().clamp_min(1e-6))
+
+    def forward(self, embedding: Float[Tensor, "B F"]) -> Float[Tensor, "B 2"]:
+        return self.score(embedding)
+
+    def value(self, output: Float[Tensor, "B 2"]) -> Float[Tensor, " B"]:
+        """The expected value in its own unit."""
+        return self.mean + self.deviation * output[:, 0]
+
+    def loss(self, output: Float[Tensor, "B 2"], target: Float[Tensor, " B"]) -> Float[Tensor, ""]:
+        """Gaussian negative log-likelihood over the cases with a known value (NaN is unknown): Nix and Weigend 1994."""
+        known = ~target.isnan()
+        if not known.any():
+            return output.sum() * 0
+        standard = (target[known] - self.mean) / self.deviation
+        mean, log_variance = output[known].unbind(dim=1)
+        return 0.5 * (log_variance + (standard - mean).square() * torch.exp(-log_variance)).mean()
+
+
 class ConceptAnchor(nn.Module):
     """Similarity of the case to each class's concept in the knowledge graph.
 
@@ -70,7 +120,11 @@ def build_head(kind: TaskKind, width: int, n_classes: int) -> nn.Module:
         return ExclusiveHead(width, n_classes)
     if kind == "ordinal":
         return OrdinalHead(width, n_classes)
-    raise ValueError(f"Expected a task kind exclusive, multilabel or ordinal (got {kind!r}).")
+    if kind == "survival":
+        return HazardHead(width, n_classes)
+    if kind == "ranking":
+        return NoClassHead(n_classes)
+    raise ValueError(f"Expected a task kind of {', '.join(CLASS_KINDS)} (got {kind!r}).")
 
 
 def probabilities(logits: Float[Tensor, "B L"], kind: TaskKind, temperature: float = 1.0) -> Float[Tensor, "B L"]:
@@ -84,10 +138,13 @@ def task_loss(logits: Float[Tensor, "B L"], target: Tensor, kind: TaskKind, weig
 
     Args:
         logits: Class logits.
-        target: (B,) class index with -1 where unknown; (B, L) of 0/1 with -1 where unknown for multi-label tasks.
+        target: (B,) class index with -1 where unknown; (B, L) of 0/1 with -1 where unknown for multi-label tasks;
+            (B, 2) for survival tasks, see `medmm.survival.survival_loss`.
         kind: The task's kind.
-        weights: (L,) weight of each class, for imbalance.
+        weights: (L,) weight of each class, for imbalance (of its positive cases for multi-label tasks).
     """
+    if kind == "survival":
+        return survival_loss(logits, target)
     if kind == "multilabel":
         known = target >= 0
         loss = functional.binary_cross_entropy_with_logits(

@@ -27,7 +27,7 @@ from medmm.encoders.volume import VolumeSummary, VolumeTokens, summary_widths
 from medmm.fusion.base import Fused
 from medmm.fusion.kinds import fusion_kind
 from medmm.location import LocationHead
-from medmm.uncertainty import OutOfDistributionScore
+from medmm.uncertainty import EnergyScore, OutOfDistributionScore
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,8 @@ class MultimodalModel(nn.Module):
             self.record_tokens = RecordTokens(config.record, width)
         if config.graph is not None:
             self.graph_encoder = GraphEncoder(width, n_layers=config.graph.n_layers)
+        if config.outlier == "energy":
+            self.energy = EnergyScore()
         fusion = fusion_kind(config.fusion)
         self.fusion = fusion.build(width, len(MODALITIES))
         self.decisions = nn.ModuleDict(

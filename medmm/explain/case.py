@@ -76,7 +76,7 @@ def _explain_fusion(
 ) -> TaskExplanation:
     reader, target = diagnoser.reader, diagnosis.tasks[task.name].prediction
     index = task.index(target)
-    parts = contributions(traced, task.name, index)
+    parts = contributions(traced, task.name, index, is_independent=task.kind == "multilabel")
     volumes: tuple[VolumeAttribution, ...] = ()
     if parts.cells is not None:
         volumes = cells_to_attributions(parts.cells, view, task.name, target)

@@ -78,10 +78,13 @@ def trace(reader: CaseReader, view: CaseView) -> Traced:
     )
 
 
-def contributions(traced: Traced, task: str, target: int) -> Contributions:
-    """Return what each part of the input added to the target's logit over the mean of the other classes' logits."""
+def contributions(traced: Traced, task: str, target: int, *, is_independent: bool = False) -> Contributions:
+    """Return what each part of the input added to the target's logit over the mean of the other classes' logits.
+
+    Over nothing where the classes are independent of each other, as findings of a multi-label task are.
+    """
     logits = traced.output.logits[task][0]
-    others = (logits.sum() - logits[target]) / (len(logits) - 1)
+    others = 0 if is_independent else (logits.sum() - logits[target]) / (len(logits) - 1)
     parts = traced.leaves
     leaves = [leaf for leaf in (parts.lesion, parts.words, parts.nodes, parts.maps) if leaf is not None]
     if not leaves:  # a record alone: its fields are left out one by one instead

@@ -15,15 +15,17 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from medmm.config import MODALITIES, Calibration, Labels, TaskSpec
+from medmm.calibration import fit_calibration
+from medmm.config import MODALITIES, Labels, TaskSpec
 from medmm.decision import TaskDecision
 from medmm.errors import UsageError
 from medmm.evidence import concept_vectors
-from medmm.heads import probabilities, task_loss
+from medmm.heads import task_loss
+from medmm.hierarchy import descendants
 from medmm.inputs import CaseFeatures, CaseReader, collate
 from medmm.location import LocationHead, location_terms
 from medmm.model import ModelOutput, MultimodalModel
-from medmm.uncertainty import conformal_quantile, fit_temperature
+from medmm.objectives.balance import TaskBalance
 from pipelines.training.trainer import VALIDATION_LOSS, EpochSampler, Watch, fit_quietly
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class WhatSettings:
     so that the answer to nothing, from which Shapley shares are counted, is the training cases' prior. `patience`:
     epochs without a lower loss on the validation cases after which training stops; 0 never stops early. Rare classes
     weigh more in the loss, in inverse proportion to how often they occur, unless `is_balanced` is off.
+    `balances_tasks`: learn how much each task's loss counts, instead of alike.
     """
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 60
@@ -49,6 +52,7 @@ class WhatSettings:
     blank: Annotated[float, Field(ge=0, lt=1)] = 0.08
     own_loss: Annotated[float, Field(ge=0)] = 0.3
     is_balanced: bool = True
+    balances_tasks: bool = False
     patience: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -71,6 +75,7 @@ class WhatTraining(lightning.LightningModule):
         self.targets = {name: torch.from_numpy(values).long() for name, values in targets.items()}
         self.class_weights = class_weights
         self.settings = settings
+        self.balance = TaskBalance(len(self.model.labels.fusion_tasks())) if settings.balances_tasks else None
         self.generator = torch.Generator().manual_seed(settings.seed)
 
     def training_step(self, rows: Tensor, _: int) -> Tensor:
@@ -80,16 +85,17 @@ class WhatTraining(lightning.LightningModule):
         keep &= torch.rand(len(rows), 1, generator=self.generator) >= self.settings.blank
         inputs = inputs.with_present(inputs.present & keep)
         output: ModelOutput = self.model(inputs)
-        losses = []
+        by_task = []
         for task in self.model.labels.fusion_tasks():
             target, weights = targets[task.name], self.class_weights[task.name]
-            losses.append(task_loss(output.logits[task.name], target, task.kind, weights))
+            losses = [task_loss(output.logits[task.name], target, task.kind, weights)]
             for column in range(len(MODALITIES)):
                 has = inputs.present[:, column]
                 if has.any():
                     own = output.own_logits[task.name][has, column]
                     losses.append(self.settings.own_loss * task_loss(own, target[has], task.kind, weights))
-        loss = torch.stack(losses).sum()
+            by_task.append(torch.stack(losses).sum())
+        loss = torch.stack(by_task).sum() if self.balance is None else self.balance(torch.stack(by_task))
         self.log("training_loss", loss, batch_size=len(rows))
         return loss
 
@@ -104,6 +110,7 @@ class WhatTraining(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         learned = [value for name, value in self.model.named_parameters() if _is_learned_here(name)]
+        learned += [] if self.balance is None else list(self.balance.parameters())
         optimiser = torch.optim.AdamW(learned, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser,
@@ -177,6 +184,9 @@ def train_what(
     # Seconds of work on pooled features: moving them to a GPU would cost more.
     epochs = fit_quietly(training, loader, epochs=settings.epochs, accelerator="cpu", watch=watch)
     model.eval()
+    if model.config.outlier == "energy":
+        with torch.no_grad():
+            model.energy.fit(list(model(collate([features[row] for row in rows], reader)).logits.values()))
     return epochs
 
 
@@ -194,25 +204,21 @@ def calibrate(labels: Labels, logits: Mapping[str, np.ndarray], targets: Mapping
     """Return labels with temperature and conformal quantile from cases that the model did not see."""
     tasks = []
     for task in labels.tasks:
-        known = targets[task.name] != UNKNOWN
-        held_out, truth = logits[task.name][known], targets[task.name][known]
-        temperature = fit_temperature(held_out, truth)
-        chances = probabilities(torch.from_numpy(held_out), task.kind, temperature).numpy()
-        quantile = conformal_quantile(chances, truth, task.calibration.coverage)
-        calibration = Calibration(
-            temperature=temperature, quantile=quantile, coverage=task.calibration.coverage, n=int(known.sum())
-        )
+        calibration = fit_calibration(task, logits[task.name], targets[task.name])
         tasks.append(task.model_copy(update={"calibration": calibration}))
     return labels.model_copy(update={"tasks": tuple(tasks)})
 
 
 def set_concepts(reader: CaseReader) -> None:
-    """Fill the class concepts' vectors from the knowledge graph."""
+    """Fill the class concepts' vectors, and which findings are kinds of which, from the knowledge graph."""
     if reader.graph is None:
         return
     for task in reader.model.labels.fusion_tasks():
         decision = cast(TaskDecision, reader.model.decisions[task.name])
         decision.concepts.copy_(torch.from_numpy(concept_vectors(reader.graph, task)))
+        if task.kind == "multilabel":
+            table = descendants(reader.graph, [label.concept for label in task.classes])
+            decision.is_below.copy_(torch.from_numpy(table))
 
 
 def fit_locations(model: MultimodalModel, features: Sequence[CaseFeatures], targets: Mapping[str, np.ndarray]) -> None:

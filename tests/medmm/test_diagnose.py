@@ -11,6 +11,7 @@ import torch
 import kg
 from kg import KnowledgeGraph
 from medmm.checkpoint import save_model
+from medmm.config import Calibration, Labels
 from medmm.device import choose_device
 from medmm.diagnose import Diagnoser, find_model, load_model
 from medmm.encoders.text import TextEncoder
@@ -229,3 +230,29 @@ def test_a_gpu_answers_and_explains_as_the_cpu_does(graph: KnowledgeGraph, diagn
     assert other.explain(case, diagnosis, "full").tasks["kind"].volumes[0].values.shape == (32, 32, 6)
     for name, result in diagnosis.tasks.items():
         np.testing.assert_allclose(result.probabilities, on_cpu.tasks[name].probabilities, atol=1e-3)
+
+
+def test_a_model_keeps_silent_below_the_confidence_that_it_asks_for() -> None:
+    labels = Labels(
+        tasks=tuple(
+            task.model_copy(update={"calibration": Calibration(quantile=0.0, min_confidence=0.999)})
+            for task in tiny.LABELS.tasks
+        )
+    )
+    diagnoser = tiny.build_diagnoser(tiny.build_model(tiny.build_config(), labels))
+
+    result = diagnoser.diagnose(tiny.build_case(1)).tasks["kind"]
+
+    assert result.abstained
+    assert "below a probability of 1.00" in result.abstain_reason
+
+
+def test_a_model_may_tell_outliers_by_the_energy_of_its_answers() -> None:
+    config = tiny.build_config(has_volume=False).model_copy(update={"outlier": "energy"})
+    model = tiny.build_model(config, Labels(tasks=(tiny.KIND, tiny.GRADE)))
+    model.energy.threshold.fill_(-100.0)
+
+    outlier = tiny.build_diagnoser(model).diagnose(tiny.build_case(1)).out_of_distribution
+
+    assert outlier is not None
+    assert outlier.is_flagged

@@ -113,8 +113,8 @@ def test_exclusive_probabilities_sum_to_one() -> None:
 
 
 def test_a_kind_without_a_head_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"exclusive, multilabel or ordinal \(got 'survival'\)"):
-        build_head("survival", 4, 2)
+    with pytest.raises(ValueError, match=r"exclusive, ordinal, multilabel, survival, ranking \(got 'regression'\)"):
+        build_head("regression", 4, 2)
 
 
 def test_the_anchor_scores_a_class_that_training_never_saw() -> None:

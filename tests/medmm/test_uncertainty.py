@@ -7,7 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmm.heads import probabilities
-from medmm.uncertainty import OutOfDistributionScore, conformal_quantile, decide, fit_temperature
+from medmm.uncertainty import (
+    EnergyScore,
+    OutOfDistributionScore,
+    SetRule,
+    conformal_quantile,
+    decide,
+    decide_labels,
+    fit_temperature,
+    label_thresholds,
+    min_confidence,
+)
 
 NAMES, TITLES = ["a", "b", "c"], ["Alpha", "Beta", "Gamma"]
 
@@ -126,3 +136,119 @@ def test_cases_like_the_training_cases_are_rarely_flagged_however_few_trained(n:
 
 def test_without_training_cases_nothing_is_flagged() -> None:
     assert bool(torch.isinf(OutOfDistributionScore(4).threshold))
+
+
+RULES = [SetRule("lac"), SetRule("aps"), SetRule("raps", penalty=0.2, n_free=1)]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[rule.kind for rule in RULES])
+@pytest.mark.parametrize("coverage", [0.8, 0.9])
+def test_every_rule_covers_the_truth_at_least_as_often_as_stated(rule: SetRule, coverage: float) -> None:
+    rng = np.random.default_rng(1)
+    hits = []
+    for _ in range(60):
+        quantile = conformal_quantile(*cases(rng, 60), coverage, rule)
+        for chances, truth in zip(*cases(rng, 25), strict=True):
+            hits.append(NAMES[truth] in decide(NAMES, TITLES, chances, quantile, coverage, rule=rule).prediction_set)
+
+    # The score of a whole class (nothing is drawn at random) still is exchangeable, so the same bounds hold.
+    assert coverage - 0.03 <= np.mean(hits) <= coverage + 1 / 61 + 0.03
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[rule.kind for rule in RULES])
+def test_too_few_cases_give_every_class_by_every_rule(rule: SetRule) -> None:
+    chances, truth = cases(np.random.default_rng(0), 8)
+
+    quantile = conformal_quantile(chances, truth, 0.9, rule)
+
+    assert decide(NAMES, TITLES, np.array([0.98, 0.02, 0.0]), quantile, 0.9, rule=rule).prediction_set == (
+        "a",
+        "b",
+        "c",
+    )
+
+
+def test_adaptive_sets_are_larger_for_harder_cases() -> None:
+    rule = SetRule("aps")
+
+    easy, hard = (
+        decide(NAMES, TITLES, np.array(row), 0.9, 0.9, rule=rule) for row in ([0.95, 0.03, 0.02], [0.4, 0.35, 0.25])
+    )
+
+    assert (len(easy.prediction_set), len(hard.prediction_set)) == (1, 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(row=st.lists(st.floats(0.01, 1), min_size=3, max_size=6))
+def test_a_more_probable_class_never_conforms_less_for_all_probabilities(row: list[float]) -> None:
+    chances = np.array([row]) / sum(row)
+
+    for rule in RULES:
+        in_order = rule.scores(chances)[0][np.argsort(-chances[0], kind="stable")]
+        assert (np.diff(in_order) >= -1e-12).all()
+
+
+def test_a_larger_set_may_be_allowed_as_an_answer() -> None:
+    decision = decide(NAMES, TITLES, np.array([0.5, 0.45, 0.05]), 0.6, 0.9, max_set_size=2)
+
+    assert decision.prediction_set == ("a", "b")
+    assert not decision.abstained
+
+
+def test_findings_are_said_from_their_own_thresholds() -> None:
+    values = np.array([0.4, 0.4, 0.9])
+
+    assert decide_labels(NAMES, values, (0.3, 0.6, 0.95)).prediction_set == ("a",)
+    assert decide_labels(NAMES, values, ()).prediction_set == ("c",)
+
+
+def test_thresholds_find_new_positive_cases_as_often_as_stated() -> None:
+    rng = np.random.default_rng(0)
+
+    def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
+        chances = rng.uniform(size=(n, 2))
+        return chances, (rng.uniform(size=(n, 2)) < chances).astype(int)
+
+    hits = []
+    for _ in range(40):
+        thresholds = np.array(label_thresholds(*draw(80), 0.8))
+        chances, truth = draw(40)
+        hits.extend((chances >= thresholds)[truth == 1])
+
+    assert 0.77 <= np.mean(hits) <= 0.85
+
+
+def test_a_finding_seen_too_rarely_is_always_said() -> None:
+    assert label_thresholds(np.array([[0.2], [0.9]]), np.array([[0], [1]]), 0.9) == (0.0,)
+
+
+def test_confidence_is_asked_for_until_the_answers_are_right_often_enough() -> None:
+    chances = np.array([[0.95, 0.05], [0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
+    target = np.array([0, 0, 0, 1, 1])
+
+    assert min_confidence(chances, target, 0.75) == 0.7
+    assert min_confidence(chances, target, 0.9) == 0.8
+    assert min_confidence(chances[3:], target[3:], 0.9) == 1.0
+
+
+def test_energy_is_high_where_no_answer_speaks_up() -> None:
+    score = EnergyScore()
+    rng = torch.Generator().manual_seed(0)
+    sure = 5 * torch.nn.functional.one_hot(torch.randint(3, (200,), generator=rng), 3) + torch.randn(
+        200, 3, generator=rng
+    )
+    score.fit([sure])
+
+    flagged = score([torch.zeros(1, 3)]) > score.threshold
+
+    assert bool(flagged)
+    assert float((score([sure]) > score.threshold).float().mean()) == pytest.approx(0.025, abs=0.006)
+
+
+def test_temperature_of_findings_undoes_overconfidence() -> None:
+    rng = np.random.default_rng(0)
+    honest = 1.5 * rng.standard_normal((600, 2))
+    truth = (rng.uniform(size=(600, 2)) < 1 / (1 + np.exp(-honest))).astype(int)
+    truth[:5] = -1
+
+    assert fit_temperature(3 * honest, truth) == pytest.approx(3, rel=0.2)

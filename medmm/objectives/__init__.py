@@ -1,0 +1,1 @@
+"""Training objectives besides supervision, each a small piece that a recipe switches on."""
