@@ -1,6 +1,7 @@
 """A model directory: written whole, read back only if every byte is what it was. No pickle on either way.
 
 config.json   labels.json   model.safetensors   metrics.json   README.md (model card)   manifest.json (SHA-256 of each)
+text/         an adapted text encoder, where the model has one of its own (`"source": "./text"`)
 """
 
 import hashlib
@@ -8,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -21,6 +22,7 @@ from medmm.model import MultimodalModel
 
 CONFIG, LABELS, WEIGHTS, METRICS, CARD = "config.json", "labels.json", "model.safetensors", "metrics.json", "README.md"
 MANIFEST = "manifest.json"
+OWN_TEXT, OWN_TEXT_SOURCE = "text", "./text"
 _PARTS = (CONFIG, LABELS, WEIGHTS, METRICS, CARD)
 _EXECUTABLE = (".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt", ".bin")
 Spec = TypeVar("Spec", bound=BaseModel)
@@ -36,16 +38,38 @@ class LoadedModel:
     metrics: Mapping[str, Any]
 
 
-def save_model(folder: Path, model: MultimodalModel, *, metrics: Mapping[str, Any], card: str) -> None:
-    """Write a model directory; an existing one is overwritten file by file, the manifest last."""
+class SavesItself(Protocol):
+    """A text encoder: `medmm.encoders.text.TextEncoder` or `medmm.encoders.lstm_text.LstmTextEncoder`."""
+
+    def save(self, folder: Path) -> None:
+        """Write what loading it needs."""
+
+
+def save_model(
+    folder: Path,
+    model: MultimodalModel,
+    *,
+    metrics: Mapping[str, Any],
+    card: str,
+    text_encoder: SavesItself | None = None,
+) -> None:
+    """Write a model directory; an existing one is overwritten file by file, the manifest last.
+
+    `text_encoder` is written too where it was trained with the model; `config.json` then names it as the source.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
-    _write_text(folder / CONFIG, model.config.model_dump_json(indent=1, exclude_none=True))
+    config = model.config
+    if text_encoder is not None and config.text is not None:
+        text_encoder.save(folder / OWN_TEXT)
+        own = config.text.model_copy(update={"source": OWN_TEXT_SOURCE})
+        config = config.model_copy(update={"text": own})
+    _write_text(folder / CONFIG, config.model_dump_json(indent=1, exclude_none=True))
     _write_text(folder / LABELS, model.labels.model_dump_json(indent=1))
     _write_text(folder / METRICS, json.dumps(metrics, indent=1, sort_keys=True))
     _write_text(folder / CARD, card)
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / WEIGHTS)
-    hashes = {name: file_sha256(folder / name) for name in _PARTS}
+    hashes = {name: file_sha256(folder / name) for name in (*_PARTS, *_own_text_files(folder))}
     _write_text(folder / MANIFEST, json.dumps(hashes, indent=1))
 
 
@@ -106,13 +130,19 @@ def _check_hashes(folder: Path) -> None:
         raise UsageError(f"Expected JSON in {MANIFEST}.", code="model.corrupt") from error
     if not isinstance(hashes, dict):
         raise UsageError(f"Expected file names and hashes in {MANIFEST}.", code="model.corrupt")
-    for name in _PARTS:
+    for name in (*_PARTS, *_own_text_files(folder)):
         if hashes.get(name) != file_sha256(folder / name):
             raise UsageError(
                 f"Expected {name} to have the SHA-256 that {MANIFEST} states (it differs).",
                 code="model.corrupt",
                 remedy="Get the model directory anew.",
             )
+
+
+def _own_text_files(folder: Path) -> list[str]:
+    """Files of the model's own text encoder, relative to the directory."""
+    inside = (folder / OWN_TEXT).rglob("*")
+    return sorted(path.relative_to(folder).as_posix() for path in inside if path.is_file())
 
 
 def _check_weights(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> None:

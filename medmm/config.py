@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from medmm.encoders.graph import GraphNetwork
 from medmm.encoders.record import RecordField
 from medmm.encoders.volume import VolumeTokenKind
 from medmm.location import Laterality
@@ -54,7 +55,7 @@ class ImagesSpec(_Spec):
 class TextSpec(_Spec):
     """The text branch: a frozen transformers encoder by name, its window in word pieces, its width."""
 
-    source: str
+    source: str = Field(description="minilm, a directory, a Hugging Face id, or ./text inside the model directory")
     window: int = Field(256, ge=16)
     width: int
 
@@ -64,6 +65,7 @@ class GraphSpec(_Spec):
 
     size: int = Field(250, ge=1)
     n_layers: int = Field(2, ge=1)
+    network: GraphNetwork = "gatv2"
     hash: str
 
 

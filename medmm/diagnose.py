@@ -10,9 +10,10 @@ import torch
 
 from kg import KnowledgeGraph
 from medmm.cases import EVERY_SERIES
-from medmm.checkpoint import LoadedModel, load_checkpoint
-from medmm.config import MODALITIES, RegionSpec, TaskSpec
+from medmm.checkpoint import OWN_TEXT, OWN_TEXT_SOURCE, LoadedModel, load_checkpoint
+from medmm.config import MODALITIES, RegionSpec, TaskSpec, TextSpec
 from medmm.device import choose_device
+from medmm.encoders.lstm_text import LSTM_CONFIG, LstmTextEncoder
 from medmm.encoders.text import TextEncoder
 from medmm.errors import InputError, UsageError
 from medmm.heads import probabilities
@@ -55,7 +56,7 @@ class Diagnoser:
         self,
         loaded: LoadedModel,
         *,
-        text_encoder: TextEncoder | None,
+        text_encoder: TextEncoder | LstmTextEncoder | None,
         graph: KnowledgeGraph | None,
         device: torch.device,
         notes: tuple[Note, ...] = (),
@@ -256,7 +257,7 @@ def load_model(name: str, device: str = "auto", *, allow_other_graph: bool = Fal
     loaded = load_checkpoint(folder)
     config = loaded.model.config
     graph, notes = _graph_for(config.graph.hash, allow_other_graph) if config.graph is not None else (None, ())
-    text_encoder = TextEncoder(config.text.source, config.text.window) if config.text is not None else None
+    text_encoder = _text_encoder(folder, config.text) if config.text is not None else None
     return Diagnoser(loaded, text_encoder=text_encoder, graph=graph, device=choose_device(device), notes=notes)
 
 
@@ -298,6 +299,13 @@ def _from_hub_cache(name: str) -> Path | None:
         return Path(snapshot_download(name, local_files_only=True))
     except (HFValidationError, LocalEntryNotFoundError):
         return None
+
+
+def _text_encoder(folder: Path, spec: TextSpec) -> TextEncoder | LstmTextEncoder:
+    source = str(folder / OWN_TEXT) if spec.source == OWN_TEXT_SOURCE else spec.source
+    if (Path(source) / LSTM_CONFIG).is_file():
+        return LstmTextEncoder.load(Path(source))
+    return TextEncoder(source, spec.window)
 
 
 def _graph_for(expected_hash: str, allow_other: bool) -> tuple[KnowledgeGraph, tuple[Note, ...]]:

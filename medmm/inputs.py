@@ -13,6 +13,7 @@ from kg.subgraph import Subgraph
 from medmm.config import MODALITIES
 from medmm.encoders.graph import graph_input
 from medmm.encoders.images import pool_maps
+from medmm.encoders.lstm_text import LstmTextEncoder
 from medmm.encoders.record import encode_record
 from medmm.encoders.slice_unet import TrunkOutput, look
 from medmm.encoders.text import Encoded, TextEncoder
@@ -74,7 +75,9 @@ class CaseView:
 class CaseReader:
     """The frozen front of a model: trunk, text encoder and graph, applied to one case at a time."""
 
-    def __init__(self, model: MultimodalModel, text_encoder: TextEncoder | None, graph: KnowledgeGraph | None) -> None:
+    def __init__(
+        self, model: MultimodalModel, text_encoder: TextEncoder | LstmTextEncoder | None, graph: KnowledgeGraph | None
+    ) -> None:
         self.model = model
         self.config = model.config
         self.text_encoder = text_encoder

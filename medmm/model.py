@@ -100,7 +100,7 @@ class MultimodalModel(nn.Module):
         if config.record:
             self.record_tokens = RecordTokens(config.record, width)
         if config.graph is not None:
-            self.graph_encoder = GraphEncoder(width, n_layers=config.graph.n_layers)
+            self.graph_encoder = GraphEncoder(width, n_layers=config.graph.n_layers, network=config.graph.network)
         if config.outlier == "energy":
             self.energy = EnergyScore()
         fusion = fusion_kind(config.fusion)

@@ -4,8 +4,8 @@ The subgraph is cut out around the case's evidence by personalised PageRank (kg 
 passes graph attention layers with a relation embedding on each edge, and is read out by learned queries.
 """
 
-import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,14 +15,12 @@ from torch import Tensor, nn
 from kg.graph import KnowledgeGraph
 from kg.schema import KINDS, PREDICATES
 from kg.subgraph import Subgraph
+from medmm.encoders.geometric import GATConv, GATv2Conv, softmax
+from medmm.encoders.heterogeneous import HeterogeneousLayer
 from medmm.encoders.names import NAME_WIDTH, name_vectors
 from medmm.encoders.tokens import Tokens
 
-with warnings.catch_warnings():  # torch_geometric scripts a class when it is imported, which torch has deprecated
-    warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated", category=DeprecationWarning)
-    from torch_geometric.nn import GATv2Conv
-    from torch_geometric.utils import softmax
-
+GraphNetwork = Literal["gatv2", "gat", "hgt"]
 N_RELATIONS = 2 * (len(PREDICATES) + 1)  # each direction of each predicate, and "any other"
 NODE_WIDTH = NAME_WIDTH + len(KINDS) + 2  # name, kind, evidence weight, log PageRank
 _KIND_INDEX = {kind: index for index, kind in enumerate(KINDS)}
@@ -96,26 +94,43 @@ def _both_directions(graph: KnowledgeGraph, subgraph: Subgraph) -> tuple[np.ndar
 
 
 class GraphEncoder(nn.Module):
-    """GATv2 layers (Brody, Alon, Yahav, ICLR 2022) with relation embeddings, read out by learned queries."""
+    """Attention layers over the relations, read out by learned queries.
 
-    def __init__(self, width: int, *, n_layers: int = 2, n_heads: int = 4, n_queries: int = 2) -> None:
+    `gat` (Velickovic et al., ICLR 2018) and `gatv2` (Brody, Alon, Yahav, ICLR 2022) take an embedding of the relation
+    as the feature of an edge; `hgt` is `HeterogeneousLayer`.
+    """
+
+    def __init__(
+        self, width: int, *, n_layers: int = 2, n_heads: int = 4, n_queries: int = 2, network: GraphNetwork = "gatv2"
+    ) -> None:
         super().__init__()
+        self.network: GraphNetwork = network
         self.enter = nn.Linear(NODE_WIDTH, width)
         self.relation = nn.Embedding(N_RELATIONS, 16)
-        self.layers = nn.ModuleList(
-            [GATv2Conv(width, width // n_heads, heads=n_heads, edge_dim=16) for _ in range(n_layers)]
-        )
+        self.layers = nn.ModuleList([_layer(network, width, n_heads) for _ in range(n_layers)])
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(n_layers)])
         self.queries = nn.Parameter(torch.randn(n_queries, width) / width**0.5)
 
     def forward(self, graph: GraphInput) -> Tokens:
         states = self.enter(graph.nodes)  # (V, F)
         edge_features = self.relation(graph.relations)
+        kinds = graph.nodes[:, NAME_WIDTH : NAME_WIDTH + len(KINDS)].argmax(dim=1)
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            states = states + torch.nn.functional.gelu(layer(norm(states), graph.edges, edge_features))
+            if self.network == "hgt":
+                said = layer(norm(states), graph.edges, graph.relations, kinds)
+            else:
+                said = layer(norm(states), graph.edges, edge_features)
+            states = states + torch.nn.functional.gelu(said)
         logits = states @ self.queries.T  # (V, Q)
         weights = softmax(logits, graph.case, num_nodes=graph.n_cases)
         pooled = states.new_zeros(graph.n_cases, self.queries.shape[0], states.shape[1])
         pooled = pooled.index_add(0, graph.case, weights[..., None] * states[:, None])
         has_nodes = torch.bincount(graph.case, minlength=graph.n_cases) > 0
         return Tokens(pooled, has_nodes[:, None].expand(-1, self.queries.shape[0]))
+
+
+def _layer(network: GraphNetwork, width: int, n_heads: int) -> nn.Module:
+    if network == "hgt":
+        return HeterogeneousLayer(width, n_heads, len(KINDS), N_RELATIONS)
+    convolution = GATv2Conv if network == "gatv2" else GATConv
+    return convolution(width, width // n_heads, heads=n_heads, edge_dim=16)

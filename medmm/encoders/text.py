@@ -70,7 +70,7 @@ class TextEncoder(nn.Module):
             return_tensors="pt",
         )
         offsets = batch["offset_mapping"]
-        sentence = _sentence_of(text, offsets)
+        sentence = sentence_of(text, offsets)
         return Encoded(batch["input_ids"], batch["attention_mask"], offsets, sentence, int(sentence.max()) + 1)
 
     def states(self, encoded: Encoded) -> Float[Tensor, "W T F"]:
@@ -79,10 +79,20 @@ class TextEncoder(nn.Module):
 
     def sentences(self, states: Float[Tensor, "W T F"], encoded: Encoded) -> Float[Tensor, "N F"]:
         """One vector a sentence: the mean of its pieces' states. Attributions attach to the states."""
-        real = encoded.sentence >= 0
-        owner, pieces = encoded.sentence[real], states[real]
-        counts = torch.bincount(owner, minlength=encoded.n_sentences).clamp_min(1)[:, None]
-        return pieces.new_zeros(encoded.n_sentences, self.width).index_add(0, owner, pieces) / counts
+        return mean_over_sentences(states, encoded)
+
+    def save(self, folder: Path) -> None:
+        """Write tokenizer and weights (safetensors) as transformers keeps them."""
+        self.tokenizer.save_pretrained(folder)
+        self.network.save_pretrained(folder, safe_serialization=True)
+
+
+def mean_over_sentences(states: Float[Tensor, "W T F"], encoded: Encoded) -> Float[Tensor, "N F"]:
+    """Return the mean of each sentence's states."""
+    real = encoded.sentence >= 0
+    owner, pieces = encoded.sentence[real], states[real]
+    counts = torch.bincount(owner, minlength=encoded.n_sentences).clamp_min(1)[:, None]
+    return pieces.new_zeros(encoded.n_sentences, states.shape[-1]).index_add(0, owner, pieces) / counts
 
 
 class TextTokens(nn.Module):
@@ -150,7 +160,7 @@ def _minilm_directory() -> Path:
     return found[0].parent
 
 
-def _sentence_of(text: str, offsets: Tensor) -> Tensor:
+def sentence_of(text: str, offsets: Tensor) -> Tensor:
     """Which sentence (or line) each piece starts in, counted without gaps; -1 for pieces without text."""
     ends = [match.end() for match in _SENTENCE_END.finditer(text)]
     numbers = [

@@ -10,7 +10,7 @@ import tiny_models as tiny
 import torch
 
 from kg import KnowledgeGraph
-from medmm.encoders.graph import GraphEncoder, graph_input
+from medmm.encoders.graph import GraphEncoder, GraphNetwork, graph_input
 from medmm.encoders.names import name_vectors
 from medmm.encoders.record import RecordTokens, encode_record
 from medmm.encoders.slice_unet import SliceUNet, look, with_neighbours
@@ -249,3 +249,35 @@ def test_a_batch_without_any_concept_is_masked(graph: KnowledgeGraph) -> None:
 
     assert not tokens.mask.any()
     assert tokens.values.isfinite().all()
+
+
+@pytest.mark.parametrize("network", ["gat", "gatv2", "hgt"])
+def test_every_graph_network_gives_gradients_to_concepts_and_treats_a_batch_as_its_cases(
+    network: GraphNetwork, graph: KnowledgeGraph
+) -> None:
+    torch.manual_seed(0)
+    encoder = GraphEncoder(8, n_layers=2, network=network).eval()
+    one, two = graph.subgraph({tiny.RING: 1.0}, 10), graph.subgraph({tiny.TAIL: 1.0}, 10)
+    batch = graph_input(graph, [one, None, two])
+    nodes = batch.nodes.clone().requires_grad_()
+
+    tokens = encoder(replace(batch, nodes=nodes))
+    tokens.values.square().sum().backward()
+
+    alone = encoder(graph_input(graph, [two]))
+    torch.testing.assert_close(tokens.values[2], alone.values[0], rtol=1e-4, atol=1e-5)
+    assert tokens.mask.any(dim=1).tolist() == [True, False, True]
+    assert nodes.grad is not None
+    assert (nodes.grad.abs().sum(dim=1) > 0).all()
+
+
+def test_a_heterogeneous_layer_tells_relations_apart(graph: KnowledgeGraph) -> None:
+    torch.manual_seed(0)
+    encoder = GraphEncoder(8, n_layers=1, network="hgt").eval()
+    with torch.no_grad():
+        encoder.layers[0].message.normal_()
+    batch = graph_input(graph, [graph.subgraph({tiny.RING: 1.0}, 10)])
+
+    other = encoder(replace(batch, relations=(batch.relations + 1) % 13))
+
+    assert not torch.allclose(encoder(batch).values, other.values)
