@@ -274,9 +274,10 @@ def _fit_statistics(model: MultimodalModel, features: Sequence[CaseFeatures]) ->
 
 
 def _class_weights(task: TaskSpec, target: np.ndarray, is_balanced: bool) -> Tensor:
+    """For imbalance; none for tasks whose probabilities it would bend and that have thresholds of their own."""
+    if not is_balanced or task.kind in ("survival", "multilabel", "ranking"):
+        return torch.ones(len(task.classes))
     counts = np.bincount(target[target != UNKNOWN], minlength=len(task.classes)).astype(float)
-    if not is_balanced:
-        return torch.ones(len(counts))
     return torch.from_numpy(np.where(counts > 0, counts.sum() / (len(counts) * np.maximum(counts, 1)), 0.0)).float()
 
 
