@@ -153,6 +153,9 @@ class ModelConfig(_Spec):
     outlier: Literal["distance", "energy"] = Field(
         "distance", description="what makes a case unlike the training cases: its volume's features, or weak answers"
     )
+    joint_width: int | None = Field(
+        None, ge=2, description="of a common space of the modalities, for retrieval from one to another"
+    )
     fusion: str = Field("hybrid", description="how modalities are joined: a name of `medmm.fusion.kinds.FUSIONS`")
     volume: VolumeSpec | None = None
     images: ImagesSpec | None = None
@@ -183,6 +186,10 @@ class Labels(_Spec):
     def _names_differ(self) -> Self:
         _check_unique("task", [item.name for item in self.tasks])
         return self
+
+    def task(self, name: str) -> TaskSpec:
+        """One question by name."""
+        return next(task for task in self.tasks if task.name == name)
 
     def fusion_tasks(self) -> tuple[TaskSpec, ...]:
         """The tasks answered by fusion of modalities."""

@@ -1,6 +1,6 @@
 """A loaded model at work: a case in, a diagnosis out, and the explanation of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from medmm.results import Diagnosis, Explanation, ModelIdentity, OutOfDistributi
 from medmm.types import Case, Note
 from medmm.uncertainty import Decision, decide, decide_labels
 
+MEMBERS = "members"  # further model directories inside one: an ensemble
 SHIPPED = Path(__file__).parent / "models"
 
 
@@ -50,7 +51,11 @@ class _OutlierScore:
 
 
 class Diagnoser:
-    """One model on one device. `diagnose` and `explain` share what was computed of the latest case."""
+    """One model on one device. `diagnose` and `explain` share what was computed of the latest case.
+
+    `members` are further models of the same questions (a deep ensemble: Lakshminarayanan, Pritzel, Blundell, NeurIPS
+    2017): probabilities are averaged, regions and explanations are the first model's.
+    """
 
     def __init__(
         self,
@@ -60,12 +65,15 @@ class Diagnoser:
         graph: KnowledgeGraph | None,
         device: torch.device,
         notes: tuple[Note, ...] = (),
+        members: "Sequence[Diagnoser]" = (),
     ) -> None:
         self.loaded = loaded
         self.model = loaded.model.to(device).eval().requires_grad_(False)
         self.device = device
         self.reader = CaseReader(self.model, text_encoder, graph)
         self.notes = notes
+        self.members = tuple(members)
+        self._check_members()
         self._latest: tuple[Case, CaseView] | None = None
 
     @property
@@ -114,12 +122,14 @@ class Diagnoser:
                 code="modality.missing",
                 remedy="Check with `medmm check` how the study's series were recognised.",
             )
-        with torch.no_grad():
-            output = self.model(collate([view.features], self.reader))
+        output = self.answer(view)
         outlier = self._out_of_distribution(view, output)
         return Diagnosis(
             case_id=case.case_id,
-            tasks={task.name: self._answer(task, output, view, outlier) for task in self.model.labels.tasks},
+            tasks={
+                task.name: self._answer(task, self._chances(task, output, case), view, outlier)
+                for task in self.model.labels.tasks
+            },
             regions={region.name: region for region in self._regions(view)},
             present=dict(zip(MODALITIES, view.features.present, strict=True)),
             out_of_distribution=outlier,
@@ -139,14 +149,36 @@ class Diagnoser:
             self._latest = (case, self.reader.read(case))
         return self._latest[1]
 
-    def _answer(
-        self, task: TaskSpec, output: ModelOutput, view: CaseView, outlier: OutOfDistribution | None
-    ) -> TaskResult:
+    @torch.no_grad()
+    def answer(self, view: CaseView) -> ModelOutput:
+        """Return the model's raw answers to a case that its reader read."""
+        return self.model(collate([view.features], self.reader))
+
+    def _chances(self, task: TaskSpec, output: ModelOutput, case: Case) -> np.ndarray:
+        """Calibrated probabilities (L,) of this model, or the mean over it and its members."""
         logits = output.logits.get(task.name)
-        calibration = task.calibration
         if logits is None:
             logits = torch.zeros(1, len(task.classes))
-        values = probabilities(logits, task.kind, calibration.temperature)[0].double().cpu().numpy()
+        own = probabilities(logits, task.kind, task.calibration.temperature)[0].double().cpu().numpy()
+        others = [
+            one._chances(one.model.labels.task(task.name), one.answer(one.view(case)), case) for one in self.members
+        ]
+        return np.mean([own, *others], axis=0)
+
+    def _check_members(self) -> None:
+        asked = [(task.name, task.kind, [item.name for item in task.classes]) for task in self.model.labels.tasks]
+        for one in self.members:
+            if [
+                (task.name, task.kind, [item.name for item in task.classes]) for task in one.model.labels.tasks
+            ] != asked:
+                raise UsageError(
+                    "Expected members of an ensemble to answer the same questions (they differ).", code="model.mismatch"
+                )
+
+    def _answer(
+        self, task: TaskSpec, values: np.ndarray, view: CaseView, outlier: OutOfDistribution | None
+    ) -> TaskResult:
+        calibration = task.calibration
         names, titles = [item.name for item in task.classes], [item.title for item in task.classes]
         decision = self._decide(task, names, titles, values)
         reason = self._no_ground(task, view) or (
@@ -246,6 +278,8 @@ class Diagnoser:
 def load_model(name: str, device: str = "auto", *, allow_other_graph: bool = False) -> Diagnoser:
     """Return a model ready to diagnose, by shipped name, local directory, or Hugging Face id.
 
+    A directory may hold further model directories in `members/`: an ensemble.
+
     Args:
         name: `glioma-mri`, the path of a model directory, or `owner/name` of a snapshot in the local cache.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -258,7 +292,14 @@ def load_model(name: str, device: str = "auto", *, allow_other_graph: bool = Fal
     config = loaded.model.config
     graph, notes = _graph_for(config.graph.hash, allow_other_graph) if config.graph is not None else (None, ())
     text_encoder = _text_encoder(folder, config.text) if config.text is not None else None
-    return Diagnoser(loaded, text_encoder=text_encoder, graph=graph, device=choose_device(device), notes=notes)
+    members = [
+        load_model(str(path), device, allow_other_graph=allow_other_graph)
+        for path in sorted((folder / MEMBERS).glob("*"))
+        if path.is_dir()
+    ]
+    return Diagnoser(
+        loaded, text_encoder=text_encoder, graph=graph, device=choose_device(device), notes=notes, members=members
+    )
 
 
 def find_model(name: str) -> Path:

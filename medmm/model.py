@@ -27,6 +27,7 @@ from medmm.encoders.volume import VolumeSummary, VolumeTokens, summary_widths
 from medmm.fusion.base import Fused
 from medmm.fusion.kinds import fusion_kind
 from medmm.location import LocationHead
+from medmm.objectives.contrastive import JointSpace
 from medmm.uncertainty import EnergyScore, OutOfDistributionScore
 
 
@@ -103,6 +104,8 @@ class MultimodalModel(nn.Module):
             self.graph_encoder = GraphEncoder(width, n_layers=config.graph.n_layers, network=config.graph.network)
         if config.outlier == "energy":
             self.energy = EnergyScore()
+        if config.joint_width is not None:
+            self.joint = JointSpace(width, len(MODALITIES), config.joint_width)
         fusion = fusion_kind(config.fusion)
         self.fusion = fusion.build(width, len(MODALITIES))
         self.decisions = nn.ModuleDict(

@@ -112,7 +112,7 @@ def cross_validate(data: Path, work: Path, graph: KnowledgeGraph, settings: What
     for index in range(N_FOLDS):
         trunk_file = work / f"trunk-{index}.safetensors"
         reader = build_reader(build_config(graph), graph, trunk_file)
-        views = [_without_pixels(reader.read(case)) for case in cases]
+        views = [without_pixels(reader.read(case)) for case in cases]
         train, test = np.flatnonzero(fold != index), np.flatnonzero(fold == index)
         seen = [views[row] for row in train]
         known = {name: values[train] for name, values in targets.items()}
@@ -141,12 +141,12 @@ def fit_everyone(data: Path, work: Path, graph: KnowledgeGraph, settings: WhatSe
     """Return the model fitted on all patients, from the trunk that left nobody out."""
     patients = read_patients(data)
     reader = build_reader(build_config(graph), graph, work / f"trunk-{EVERYONE}.safetensors")
-    views = [_without_pixels(reader.read(read_case(patient))) for patient in patients]
+    views = [without_pixels(reader.read(read_case(patient))) for patient in patients]
     fit(reader, views, targets_of(patients), settings)
     return reader.model
 
 
-def _without_pixels(view: CaseView) -> CaseView:
+def without_pixels(view: CaseView) -> CaseView:
     """Keep what the graph needs; the trunk's features of 78 patients would fill memory."""
     seen = None if view.seen is None else replace(view.seen, features=view.seen.features[..., :0, :0].clone())
     return replace(view, prepared=None, seen=seen, case=replace(view.case, volumes={}))
