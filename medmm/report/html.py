@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from medmm.report.card import excerpt
 from medmm.report.colours import OUTLINES, colour_table
 from medmm.report.content import CaseReport
 from medmm.report.document import CaseDocument, StatementPart, TaskPart, WordPart
@@ -12,7 +13,7 @@ from medmm.report.embed import MAX_PLANE_RATIO, viewer_data
 from medmm.report.figures import HEATMAP_FLOOR, jpeg_bytes
 from medmm.report.pages import json_island, render_page
 from medmm.report.pictures import KeySlice, key_slices
-from medmm.report.svg import bar_width, draw_path, signed_bar
+from medmm.report.svg import bar_width, draw_path, predicate_of, signed_bar
 from medmm.report.texts import Texts, load_texts
 from medmm.report.words import (
     answer_titles,
@@ -22,15 +23,16 @@ from medmm.report.words import (
     region_key,
     region_values,
     runner_up,
+    says_set,
     title_of,
 )
 
 # Pictures and viewer together; the words around them take the rest of 5 MB.
 PAGE_BUDGET_BYTES = 4_300_000
 _ROWS_SHOWN = 12
+_CONCEPTS_SHOWN = 8
 _PATHS_SHOWN = 6
 _REPORT_SHOWN = 30_000
-_CARD_SHOWN = 700
 _MENTIONS_SHOWN = 40
 
 
@@ -58,14 +60,16 @@ def render_case(
         floor=HEATMAP_FLOOR,
         region_titles=[document.regions[name].title for name in report.masks],
         viewer=viewer,
+        has_images=bool(report.volumes),
         island=json_island(_island(viewer, document, texts)),
         provenance=_provenance(document, texts),
         highlights=_highlights(document, texts) if include_report_text else [],
         mentions_shown=_MENTIONS_SHOWN,
         report_shown=_REPORT_SHOWN,
-        card_shown=_CARD_SHOWN,
+        card=[(name, excerpt(text)) for name, text in document.model_card.items()],
         percent=percent,
         title_of=title_of,
+        predicate_of=predicate_of,
     )
 
 
@@ -97,6 +101,8 @@ class _TaskView:
     task: TaskPart
     answer: str
     certainty: str
+    confidence_bar: float
+    asks_graph: bool
     set_sentence: str
     close_sentence: str
     classes: list[dict[str, Any]]
@@ -117,8 +123,12 @@ def _task_view(number: int, name: str, task: TaskPart, texts: Texts) -> _TaskVie
         task=task,
         answer=answer_titles(task, texts),
         certainty=texts(f"certainty.{certainty(task)}"),
-        set_sentence=_set_sentence(task, texts),
-        close_sentence=texts("summary.close", second=close[0], value=f"{close[1]:.2f}") if close else "",
+        confidence_bar=bar_width(task.confidence),
+        asks_graph=any(label.concept for label in task.classes),
+        set_sentence="" if says_set(task) else _set_sentence(task, texts),
+        close_sentence=texts("summary.close", second=close[0], value=f"{close[1]:.2f}")
+        if close and not task.abstained
+        else "",
         classes=[
             {
                 "title": label.title,
@@ -134,7 +144,7 @@ def _task_view(number: int, name: str, task: TaskPart, texts: Texts) -> _TaskVie
         fields=_bars([(texts.known("field", part.name), part.attribution, part) for part in why.fields], _ROWS_SHOWN)
         if why
         else [],
-        concepts=_bars([(part.name, part.value, part) for part in why.concepts], _ROWS_SHOWN) if why else [],
+        concepts=_bars([(part.name, part.value, part) for part in why.concepts], _CONCEPTS_SHOWN) if why else [],
         paths=[{"path": path, "drawing": draw_path(path)} for path in why.paths[:_PATHS_SHOWN]] if why else [],
         failed_checks=sum(not check.is_passed for check in why.checks) if why else 0,
         words_sentence=_words_sentence(task, texts),

@@ -47,12 +47,26 @@ def key_slices(report: CaseReport, texts: Texts, *, size_px: int = _PICTURE_PX) 
     """The largest slice of each region, then the peak of each task's strongest heatmap; longer sides have `size_px`."""
     drawings = _Drawings(report, texts, size_px)
     regions = [drawings.of_region(name, region) for name, region in list(report.masks.items())[:_MAX_REGIONS]]
-    heats = []
+    heats = [drawings.of_heatmap(names, part) for names, part in _strongest(report)]
+    return tuple(part for part in (*regions, *heats) if part is not None)
+
+
+def _strongest(report: CaseReport) -> list[tuple[list[str], VolumeAttribution]]:
+    """The strongest heatmap of each task; tasks with the same values share one picture."""
+    found: list[tuple[list[str], VolumeAttribution]] = []
     for name, task in list(report.content.tasks.items())[:_MAX_TASKS]:
         part = report.heatmaps.get(task.why.heatmaps[0].file) if task.why and task.why.heatmaps else None
-        if part is not None:
-            heats.append(drawings.of_heatmap(name, part))
-    return tuple(part for part in (*regions, *heats) if part is not None)
+        same = [names for names, other in found if part is not None and _is_same(part, other)]
+        if same:
+            same[0].append(name)
+        elif part is not None:
+            found.append(([name], part))
+    return found
+
+
+def _is_same(one: VolumeAttribution, other: VolumeAttribution) -> bool:
+    alike = (one.role, one.method) == (other.role, other.method)
+    return alike and np.array_equal(one.values, other.values)
 
 
 class _Drawings:
@@ -84,17 +98,21 @@ class _Drawings:
         alt = self._texts("pictures.alt_region", title=title, **place)
         return self._draw("region", region.role, plane, index, caption=caption, alt=alt, heat=None)
 
-    def of_heatmap(self, task_name: str, part: VolumeAttribution) -> KeySlice | None:
+    def of_heatmap(self, names: list[str], part: VolumeAttribution) -> KeySlice | None:
         volume = self._report.volumes.get(part.role)
         if volume is None or part.values.shape != volume.shape:
             return None
         plane = acquisition_plane(volume.spacing_mm, volume.shape)
         index = part.peak_index[AXES[plane]]
-        task = self._report.content.tasks[task_name]
+        tasks = [self._report.content.tasks[name] for name in names]
         place = self._place(part.role, volume, plane, index)
-        target = title_of(task, part.target)
-        caption = self._texts("pictures.heat", task=task.title, target=target, method=part.method, **place)
-        alt = self._texts("pictures.alt_heat", task=task.title, **place)
+        answers = self._texts("draft.or").join(
+            self._texts("pictures.answer", task=task.title, target=title_of(task, task.why.target if task.why else ""))
+            for task in tasks
+        )
+        caption = self._texts("pictures.heat", answers=answers, method=part.method, **place)
+        titles = self._texts("draft.or").join(task.title for task in tasks)
+        alt = self._texts("pictures.alt_heat", task=titles, **place)
         return self._draw("heat", part.role, plane, index, caption=caption, alt=alt, heat=part.values)
 
     def _place(self, role: str, volume: Volume, plane: str, index: int) -> dict[str, object]:

@@ -90,7 +90,12 @@ def _arrow(hop: HopPart, y: int) -> PathArrow:
     ends = (y + 2, y + _ARROW_PX - 2)
     y_from, y_to = ends if hop.is_forward else ends[::-1]
     origin = f"{hop.source} {hop.source_version} · {hop.trust:.2f}"
-    return PathArrow(y_from=y_from, y_to=y_to, predicate=_fit(hop.predicate.replace("_", " ")), origin=_fit(origin))
+    return PathArrow(y_from=y_from, y_to=y_to, predicate=_fit(predicate_of(hop)), origin=_fit(origin))
+
+
+def predicate_of(hop: HopPart) -> str:
+    """The predicate for people: without the prefix of its vocabulary."""
+    return hop.predicate.rpartition(":")[2].replace("_", " ")
 
 
 def _cells(text: str) -> int:

@@ -45,6 +45,12 @@ def runner_up(task: TaskPart) -> tuple[str, float] | None:
     return (second.title, second.probability) if first.probability - second.probability < CLOSE_CALL else None
 
 
+def says_set(task: TaskPart) -> bool:
+    """Whether the reason for abstaining names every class of the prediction set already."""
+    titles = [title_of(task, label) for label in task.prediction_set]
+    return task.abstained and len(titles) > 1 and all(title in task.abstain_reason for title in titles)
+
+
 def region_key(region: RegionPart) -> str:
     """Which text speaks of a region."""
     return "region_found" if region.first_slice is not None else "region_missing"
@@ -183,7 +189,7 @@ def _answer(name: str, task: TaskPart, texts: Texts) -> StatementPart:
         word = texts(f"certainty.{certainty(task)}")
         sentences.append(texts("draft.answer", title=task.title, answer=answer, certainty=word, value=value))
     titles = [title_of(task, label) for label in task.prediction_set]
-    if len(titles) > 1 and not (task.abstained and all(title in task.abstain_reason for title in titles)):
+    if len(titles) > 1 and not says_set(task):
         answers = texts("draft.or").join(titles)
         sentences.append(texts("draft.set", coverage=percent(task.coverage), answers=answers))
         keys += ["prediction_set", "coverage"]

@@ -21,6 +21,20 @@
     });
   });
 
+  // A list of what a column holds, for each column that asks for one.
+  const bar = document.getElementById("filter-bar");
+  const choices = [];
+  Array.from(table.tHead.rows[0].cells).forEach((head, column) => {
+    const values = new Set(rows.map((row) => row.cells[column].dataset.choice).filter(Boolean));
+    if (!("choose" in head.dataset) || values.size < 2) return;
+    const label = document.createElement("label"), select = document.createElement("select");
+    select.append(new Option(bar.dataset.all, ""), ...Array.from(values).sort(order.compare).map((value) => new Option(value)));
+    label.append(head.textContent, select);
+    bar.insertBefore(label, document.getElementById("shown"));
+    choices.push([column, select]);
+    select.addEventListener("change", apply);
+  });
+
   const filter = document.getElementById("filter");
   const shown = document.getElementById("shown");
   function apply() {
@@ -28,7 +42,8 @@
     let count = 0;
     for (const row of rows) {
       const text = row.textContent.toLowerCase();
-      row.hidden = !wanted.every((word) => text.includes(word));
+      row.hidden = !wanted.every((word) => text.includes(word)) ||
+        !choices.every(([column, select]) => !select.value || row.cells[column].dataset.choice === select.value);
       if (!row.hidden) count++;
     }
     shown.textContent = shown.dataset.text.replace("{shown}", count).replace("{count}", rows.length);

@@ -6,7 +6,7 @@ import pytest
 from report_browser import Browser
 from report_examples import make_explanation
 
-from medmm.report import build_case_report, result_row, write_index
+from medmm.report import build_case_report, refused_row, result_row, write_index
 
 READY = "return document.getElementById('viewer').dataset.ready"
 SLICE = "return document.getElementById('viewer').dataset.slice"
@@ -107,7 +107,7 @@ def test_without_scripts_the_key_slices_and_numbers_are_there(browser: Browser, 
     assert "0.97" in shown
     assert "The viewer needs scripts" in shown
     assert browser.run("return document.getElementById('viewer').hidden") is True
-    assert pictures == 7  # one in the summary, three pairs
+    assert pictures == 5  # one in the summary, two pairs
 
 
 @pytest.mark.bad_input("D4")
@@ -145,4 +145,24 @@ def test_cohort_table_sorts_and_filters(browser: Browser, tmp_path: Path) -> Non
     browser.run("const f = document.getElementById('filter'); f.value = '10'; f.dispatchEvent(new Event('input'))")
 
     assert browser.run(cases) == ["case-10"]
+    assert browser.complaints() == []
+
+
+def test_cohort_table_keeps_what_a_column_is_chosen_to_hold(browser: Browser, tmp_path: Path) -> None:
+    rows = [result_row(make_explanation(case_id=name).diagnosis) for name in ("case-1", "case-2")]
+    rows[1] = {**rows[1], "side": "left"}
+    browser.open(write_index(tmp_path, [*rows, refused_row("case-3", "series.gap")], {}))
+    rows_shown = "[...document.querySelectorAll('#table tbody tr')].filter(row => !row.hidden)"
+    shown = f"{rows_shown}.map(row => row.cells[0].innerText)"
+
+    def choose(number: int, value: str) -> list[str]:
+        script = (
+            "const s = document.querySelectorAll('#filter-bar select')[arguments[0]]; s.value = arguments[1];"
+            f"s.dispatchEvent(new Event('change')); return {shown}"
+        )
+        return list(browser.run(script, number, value))
+
+    assert choose(0, "refused") == ["case-3"]
+    assert choose(0, "") == ["case-1", "case-2", "case-3"]
+    assert choose(1, "left") == ["case-2"]
     assert browser.complaints() == []

@@ -77,7 +77,7 @@ def test_results_are_new_instances_of_the_same_study(results: dict[str, Dataset]
     old = {item.SOPInstanceUID for item in inputs} | {item.SeriesInstanceUID for item in inputs}
     new = [result.SOPInstanceUID for result in results.values()]
 
-    assert len(results) == 1 + 4 + 3 + 1
+    assert len(results) == 1 + 4 + 2 + 1
     assert len(set(new)) == len(new)
     for name, result in results.items():
         assert not {result.SOPInstanceUID, result.SeriesInstanceUID} & old, name

@@ -229,8 +229,21 @@ def test_large_volumes_are_reduced_until_they_fit() -> None:
 
 
 def test_key_slices_show_the_region_then_each_heatmap() -> None:
-    slices = key_slices(make_explanation().report(), load_texts("en"))
+    explained = make_explanation()
+    why = explained.tasks["grade"]
+    other = tuple(replace(part, values=part.values**2) for part in why.volumes)
+    explained = replace(explained, tasks={**explained.tasks, "grade": replace(why, volumes=other)})
+
+    slices = key_slices(explained.report(), load_texts("en"))
 
     assert [part.kind for part in slices] == ["region", "heat", "heat"]
+    assert slices[1].caption.startswith("Evidence for “Side: Right side” (grad-cam), at its peak.")
     assert slices[0].caption == "Tumour outlined. FLAIR, axial slice 4 of 6."
-    assert slices[0].plain != slices[0].overlay
+    assert slices[0].plain.tobytes() != slices[0].overlay.tobytes()
+
+
+def test_tasks_with_the_same_heatmap_share_a_key_slice() -> None:
+    slices = key_slices(make_explanation().report(), load_texts("en"))
+
+    assert [part.kind for part in slices] == ["region", "heat"]
+    assert slices[1].caption.startswith("Evidence for “Side: Right side”, “Grade: Low grade” (grad-cam)")

@@ -281,3 +281,9 @@ def test_bars_against_the_answer_run_left_of_the_middle() -> None:
 
     assert (bar.x, bar.width, bar.is_positive) == (50.0, 50.0, False)
     assert signed_bar(0.0, 0.0).width == 0
+
+
+def test_drawings_carry_their_colours_for_renderers_without_style_sheets() -> None:
+    for tag, attributes in _parse(_page(make_explanation())).elements:
+        if tag in ("rect", "line") and attributes.get("class") not in (None, "stripe"):
+            assert attributes.get("fill") or attributes.get("stroke"), attributes
