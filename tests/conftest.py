@@ -10,6 +10,7 @@ from hypothesis import settings
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("search", deadline=None)
+settings.register_profile("many", max_examples=2_500, deadline=None)  # tests/test_any_input.py
 settings.load_profile("repeatable")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

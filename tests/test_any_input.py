@@ -1,6 +1,6 @@
 """Any header, table, report or graph file is read or refused with a code: nothing else is raised.
 
-A hundred examples each by default; ten thousand each with
+A hundred examples each by default; ten thousand in all (2,500 each) with
 
     python -m pytest -m slow --hypothesis-profile=many tests/test_any_input.py
 """

@@ -77,6 +77,9 @@ class RunView:
             self._advance(event)
 
     def _begin(self, event: Found) -> None:
+        if self._progress is not None:  # of the round before, when a folder is watched
+            self._progress.stop()
+            self._progress, self._refused = None, 0
         self._total = event.cases - event.done_before
         before = f", {event.done_before} of them done before" if event.done_before else ""
         self._say(f"Found {event.cases} cases{before}.")

@@ -143,7 +143,7 @@ def diagnose(
     switch = StopSwitch()
     try:
         with RunView(is_quiet=quiet) as view:
-            if watch:
+            if watch:  # until a signal, which ends in StopRun
                 diagnose_watching(job, load, Watch(quiet_s=quiet_period), view, show_round, switch)
             summary = diagnose_folder(job, load, view, switch)
     except StopRun as error:
