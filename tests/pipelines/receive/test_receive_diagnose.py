@@ -6,9 +6,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import pydicom
 import pytest
 
 pytest.importorskip("pynetdicom", reason="the extra `receive` (pynetdicom) is not installed")
@@ -48,16 +50,47 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., "sub
     return run
 
 
-def test_a_study_that_is_sent_is_diagnosed_and_ctrl_c_ends_the_watch(
-    start: Callable[..., "subprocess.Popen[str]"], cohort: Cohort, tmp_path: Path
+@pytest.fixture
+def pacs(tmp_path: Path) -> Iterator["Pacs"]:
+    """Where results go: storescp of dcmtk, or a node of our own where it is not installed."""
+    folder, storescp = tmp_path / "pacs", shutil.which("storescp")
+    folder.mkdir()
+    if storescp is None:
+        with StorageNode(NodeConfig(folder=folder, port=0, quiet_s=0, id_key=_key(tmp_path))) as node:
+            yield Pacs(folder, f"MEDMM@127.0.0.1:{node.port}")
+        return
+    port = _free_port()
+    process = subprocess.Popen([storescp, "-od", str(folder), str(port)])
+    try:
+        yield Pacs(folder, f"STORESCP@127.0.0.1:{port}")
+    finally:
+        process.kill()
+        process.wait()
+
+
+@dataclass(frozen=True)
+class Pacs:
+    """What it holds and how to reach it."""
+
+    folder: Path
+    address: str
+
+    def modalities(self) -> set[str]:
+        """Of every object that has arrived whole."""
+        files = [path for path in self.folder.rglob("*") if path.is_file() and path.stat().st_size]
+        return {str(pydicom.dcmread(path).Modality) for path in files}
+
+
+def test_a_study_that_is_sent_is_diagnosed_and_its_results_go_back(
+    start: Callable[..., "subprocess.Popen[str]"], cohort: Cohort, tmp_path: Path, pacs: Pacs
 ) -> None:
     storescu = shutil.which("storescu")
     study = cohort.studies / "PHANTOM-0000"
     port, inbox, out = _free_port(), tmp_path / "inbox", tmp_path / "out"
     node = start("receive", "--out", inbox, "--port", port, "--quiet-period", 0.5)
     watch = start(
-        "diagnose", inbox / "studies", "--model", 0, "--out", out, "--watch", "--quiet-period", 0, "--send-to",
-        f"PACS@127.0.0.1:{_free_port()}",
+        "diagnose", inbox / "studies", "--model", 0, "--out", out, "--watch", "--quiet-period", 0,
+        "--formats", "html,json,sr,seg", "--send-to", pacs.address,
     )  # fmt: skip
     try:
         _until(lambda: _is_up(port), node)
@@ -67,7 +100,7 @@ def test_a_study_that_is_sent_is_diagnosed_and_ctrl_c_ends_the_watch(
         else:
             files = [path for path in study.rglob("*") if path.is_file()]
             assert send(files, Destination(host="127.0.0.1", port=port, ae_title="MEDMM")) == ()
-        _until((out / "run.json").exists, watch)
+        _until((out / "sent.txt").exists, watch)
         node.send_signal(signal.SIGINT)
         watch.send_signal(signal.SIGINT)
         spoken = [*node.communicate(timeout=60), *watch.communicate(timeout=60)]
@@ -77,6 +110,7 @@ def test_a_study_that_is_sent_is_diagnosed_and_ctrl_c_ends_the_watch(
 
     assert (node.returncode, watch.returncode) == (130, 130), spoken
     assert len(list(out.glob("cases/case-*/report.html"))) == 1
+    assert pacs.modalities() == {"SR", "SEG"}
     assert "1 cases: 1 ok" in spoken[2] or "1 with warnings" in spoken[2]
     assert "PHANTOM" not in "".join(spoken)
 
