@@ -24,6 +24,7 @@ from pipelines.cli.models import models
 from pipelines.cli.receive import receive
 from pipelines.cli.report import report
 from pipelines.cli.send import send
+from pipelines.cli.similar import similar
 from pipelines.cli.train import train
 
 EXIT_REFUSED, EXIT_USAGE, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -73,6 +74,7 @@ app.command()(diagnose)
 app.command()(merge)
 app.command()(train)
 app.command()(evaluate)
+app.command()(similar)
 app.command()(report)
 app.command("export-nifti")(export_nifti)
 app.add_typer(models, name="models")
