@@ -1,0 +1,179 @@
+"""Command line of the recipe: prepare, train, predict, evaluate, cross-validate."""
+
+import json
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from medmm.errors import MedmmError
+from pipelines.recipes.radiology_cases.cases import (
+    CaseInput,
+    CaseTarget,
+    read_diagnoses,
+    read_inputs,
+    read_targets,
+)
+
+if TYPE_CHECKING:
+    from pipelines.recipes.radiology_cases.evaluate import Measured
+    from pipelines.recipes.radiology_cases.features import FeatureReader, Features
+
+app = typer.Typer(
+    help="""Teaching cases with pictures and text, after MedPix 2.0: location (T1), super-class (T2), diagnosis (T3),
+    pictures and texts that belong together (T4), modality and plane (T5). Research use only.
+
+    A data folder holds cases_<split>.jsonl, images/ and candidates.csv; docs/radiology-cases.md says which fields are
+    read. Start with `train`, then `predict` and `evaluate`; `prepare` only makes the later steps start faster.""",
+    no_args_is_help=True,
+    add_completion=False,
+)
+DataFolder = Annotated[Path, typer.Option(help="Folder with cases_<split>.jsonl, images/ and candidates.csv.")]
+WorkFolder = Annotated[Path, typer.Option(help="Where features are kept, so that they are computed once.")]
+ModelFolder = Annotated[Path, typer.Option(help="The model directory.")]
+Splits = Annotated[list[str], typer.Option(help="Names of splits; repeat for several.")]
+
+
+@app.command()
+def prepare(data: DataFolder, work: WorkFolder, split: Splits = ["train", "dev"]) -> None:  # noqa: B006  # Typer copies it
+    """Compute the features of splits: 0.1 s a picture and 0.1 s a case on one core. No label is read."""
+    for name in split:
+        _features(data, name, work)
+        typer.echo(f"Features of {name} are in {work}.")
+
+
+@app.command()
+def train(
+    data: DataFolder,
+    work: WorkFolder,
+    out: Annotated[Path, typer.Option(help="The model directory to write.")],
+    split: Annotated[str, typer.Option(help="The split to learn from.")] = "train",
+) -> None:
+    """Fit the model on one split and write it; under 15 minutes on two cores with features still to be computed."""
+    from pipelines.recipes.radiology_cases.labels import labels_of
+    from pipelines.recipes.radiology_cases.model import fit_model
+    from pipelines.recipes.radiology_cases.storage import save
+
+    reader, features = _features(data, split, work)
+    labels = labels_of(read_targets(data, split), reader.diagnoses)
+    save(out, fit_model(features, labels, reader.diagnoses, reader.names), reader.graph.hash)
+    typer.echo(f"Wrote {out}.")
+
+
+@app.command()
+def predict(
+    data: DataFolder,
+    model: ModelFolder,
+    out: Annotated[Path, typer.Option(help="Folder for the answers, one CSV file a task and setting.")],
+    split: Annotated[str, typer.Option(help="The split to answer; its labels may be missing.")] = "dev",
+    work: Annotated[Path | None, typer.Option(help="Where features are kept; nowhere by default.")] = None,
+) -> None:
+    """Answer T1 to T5 for every case of a split.
+
+    Settings in file names: h history, e exam, f findings, images. T1_image looks at one image alone.
+    """
+    from pipelines.recipes.radiology_cases.model import answer
+    from pipelines.recipes.radiology_cases.predict import write_answers
+    from pipelines.recipes.radiology_cases.storage import load
+
+    reader, features = _features(data, split, work)
+    loaded = load(model, reader.graph.hash, reader.diagnoses)
+    written = write_answers(out, loaded.diagnoses, features, answer(loaded, features))
+    typer.echo(f"Wrote {len(written)} files to {out}.")
+
+
+@app.command()
+def evaluate(
+    data: DataFolder,
+    answers: Annotated[Path, typer.Option(help="Folder of answers, as `predict` writes them; any of the files.")],
+    split: Annotated[str, typer.Option(help="The split that was answered.")] = "dev",
+    seen: Annotated[list[str], typer.Option(help="Splits whose diagnoses count as seen in T3; repeat for several.")] = [  # noqa: B006
+        "train"
+    ],
+) -> None:
+    """Measure answers against the labels, with 95 % bootstrap intervals over cases; writes metrics.json beside them."""
+    from pipelines.recipes.radiology_cases.evaluate import evaluate as measure
+
+    known = frozenset(case.diagnosis for name in seen for case in read_targets(data, name)) - {""}
+    measured = measure(answers, read_inputs(data, split), read_targets(data, split), known)
+    _report(measured, answers)
+
+
+@app.command()
+def crossval(
+    data: DataFolder,
+    work: WorkFolder,
+    out: Annotated[Path, typer.Option(help="Folder for the answers, one folder an ablation.")],
+    split: Splits = ["train", "dev"],  # noqa: B006
+    ablation: Annotated[
+        list[str], typer.Option(help="full, no_text, no_pictures, no_record, no_graph, shuffled_graph; repeat.")
+    ] = ["full"],  # noqa: B006
+) -> None:
+    """Answer every case by a model that never saw it (5-fold), with ablations, and measure the answers."""
+    from kg.controls import shuffled_graph
+    from pipelines.recipes.radiology_cases.crossval import ABLATIONS, cross_validate
+    from pipelines.recipes.radiology_cases.evaluate import evaluate as measure
+    from pipelines.recipes.radiology_cases.features import FeatureReader
+    from pipelines.recipes.radiology_cases.labels import labels_of
+    from pipelines.recipes.radiology_cases.predict import write_answers
+
+    unknown = sorted(set(ablation) - set(ABLATIONS))
+    if unknown:
+        raise typer.BadParameter(f"Expected ablations out of {', '.join(ABLATIONS)} (got {', '.join(unknown)}).")
+    cases = [case for name in split for case in read_inputs(data, name)]
+    targets = [case for name in split for case in read_targets(data, name)]
+    reader = _reader(data, work)
+    features = reader.read(cases, data / "images")
+    own = dict.fromkeys(ablation, features)
+    if "shuffled_graph" in own:
+        other = FeatureReader(reader.diagnoses, shuffled_graph(reader.graph), work)
+        own["shuffled_graph"] = other.read(cases, data / "images")
+    labels = labels_of(targets, reader.diagnoses)
+    for name, answered in cross_validate(features, labels, reader.diagnoses, reader.names, own).items():
+        write_answers(out / name, reader.diagnoses, features, answered)
+        typer.echo(name)
+        _report(measure(out / name, cases, targets, seen_elsewhere(targets)), out / name)
+
+
+def seen_elsewhere(targets: list[CaseTarget]) -> frozenset[str]:
+    """Diagnoses that more than one case has: in cross-validation most of them are seen in training."""
+    counts = Counter(case.diagnosis for case in targets if case.diagnosis)
+    return frozenset(name for name, count in counts.items() if count > 1)
+
+
+def _reader(data: Path, work: Path | None) -> "FeatureReader":
+    import kg
+    from pipelines.recipes.radiology_cases.features import FeatureReader
+
+    return FeatureReader(read_diagnoses(data), kg.load_default(), work)
+
+
+def _features(data: Path, split: str, work: Path | None) -> "tuple[FeatureReader, Features]":
+    cases: list[CaseInput] = read_inputs(data, split)
+    reader = _reader(data, work)
+    return reader, reader.read(cases, data / "images")
+
+
+def _report(measured: "list[Measured]", folder: Path) -> None:
+    rows = [one.to_dict() for one in measured]
+    (folder / "metrics.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    table = Table("file", "cases", "metric", "value", "95 % CI", "n")
+    for one in measured:
+        found = one.estimate
+        table.add_row(
+            one.file, one.subset, one.metric, f"{found.value:.3f}", f"{found.low:.3f} to {found.high:.3f}", str(found.n)
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        app(standalone_mode=False)
+    except MedmmError as error:
+        Console(stderr=True).print(str(error), markup=False)
+        raise SystemExit(2) from error

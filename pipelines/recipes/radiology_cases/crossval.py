@@ -1,0 +1,84 @@
+"""Out-of-fold answers, and ablations: the model without a modality, without the graph, with a shuffled one.
+
+Every case is answered by a model that was fitted, weights and all, without its fold.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pipelines.recipes.radiology_cases.cases import Diagnosis
+from pipelines.recipes.radiology_cases.features import Features
+from pipelines.recipes.radiology_cases.labels import Labels
+from pipelines.recipes.radiology_cases.model import Answers, answer, fit_parts, weigh
+from pipelines.recipes.radiology_cases.opinions import Controls
+from pipelines.recipes.radiology_cases.pool import folds
+
+logger = logging.getLogger(__name__)
+
+N_FOLDS = 5
+# By name, what is left out; `shuffled_graph` leaves nothing out and reads the features of another graph.
+ABLATIONS: Mapping[str, Controls] = {
+    "full": Controls(),
+    "no_text": Controls(without=frozenset({"text"})),
+    "no_pictures": Controls(without=frozenset({"pictures"})),
+    "no_record": Controls(without=frozenset({"record"})),
+    "no_graph": Controls(without=frozenset({"graph"})),
+    "shuffled_graph": Controls(),
+}
+
+
+def cross_validate(
+    features: Features,
+    labels: Labels,
+    diagnoses: Sequence[Diagnosis],
+    names: np.ndarray,
+    ablations: Mapping[str, Features],
+    seed: int = 0,
+) -> dict[str, Answers]:
+    """Return answers by ablation, each case's from a model that never saw it.
+
+    Args:
+        features: All cases.
+        labels: Theirs.
+        diagnoses: The candidates (n).
+        names: (n, 384) vectors of their names.
+        ablations: Names out of `ABLATIONS`, and the features that the ablation reads.
+        seed: Of the split.
+    """
+    fold = folds(len(features.cases), N_FOLDS, seed)
+    found: dict[str, Answers] = {}
+    for index in range(N_FOLDS):
+        logger.info("Fold %d of %d.", index + 1, N_FOLDS)
+        held_out = fold == index
+        others = labels.only(~held_out, features.owner)
+        parts = fit_parts(features, others, diagnoses, names)
+        for name, own_features in ablations.items():
+            model = weigh(parts, own_features, others, diagnoses, names, ABLATIONS[name])
+            answered = answer(model, own_features, ABLATIONS[name])
+            found[name] = _with_rows(found.get(name), answered, held_out, features.owner)
+    return found
+
+
+def _with_rows(before: Answers | None, new: Answers, rows: np.ndarray, owner: np.ndarray) -> Answers:
+    """The answers so far, with those of some cases put in. Pairs are scored inside a fold; the rest is out of reach."""
+    if before is None:
+        before = Answers(
+            pictures={name: np.zeros_like(value) for name, value in new.pictures.items()},
+            cases={name: np.zeros_like(value) for name, value in new.cases.items()},
+            diagnoses={name: np.zeros_like(value) for name, value in new.diagnoses.items()},
+            pairs={name: np.full_like(value, -np.inf) for name, value in new.pairs.items()},
+        )
+    shown = rows[owner]
+    for old, values, kept in (
+        (before.pictures, new.pictures, shown),
+        (before.cases, new.cases, rows),
+        (before.diagnoses, new.diagnoses, rows),
+    ):
+        for name, value in values.items():
+            old[name][kept] = value[kept]
+    for name, value in new.pairs.items():
+        columns = shown if name == "captions" else rows
+        before.pairs[name][np.ix_(shown, columns)] = value[np.ix_(shown, columns)]
+    return before
