@@ -12,6 +12,10 @@ import numpy as np
 from medmm.types import Case, Note
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Group
+    from rich.table import Table
+
     from medmm.report.content import CaseReport
 
 TaskKind = Literal["exclusive", "multilabel", "ordinal", "regression", "survival", "ranking"]
@@ -111,6 +115,18 @@ class Diagnosis:
     def abstained(self) -> bool:
         """Whether every task abstained."""
         return all(result.abstained for result in self.tasks.values())
+
+    def __rich__(self) -> "Table":
+        """The answers as a table in a terminal (`rich.print(diagnosis)`)."""
+        from medmm.report.display import diagnosis_table
+
+        return diagnosis_table(self)
+
+    def _repr_html_(self) -> str:
+        """The answers as a table in a notebook."""
+        from medmm.report.display import diagnosis_html
+
+        return diagnosis_html(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,3 +292,21 @@ class Explanation:
         from medmm.report.content import build_case_report
 
         return build_case_report(self)
+
+    def plot(self, task: str) -> "Figure":
+        """A matplotlib figure of one task's answer: key slice, classes, modality shares (extra `plot`)."""
+        from medmm.report.plots import plot_explanation
+
+        return plot_explanation(self, task)
+
+    def __rich__(self) -> "Group":
+        """The answers and what they rest on, in a terminal (`rich.print(explanation)`)."""
+        from medmm.report.display import explanation_group
+
+        return explanation_group(self)
+
+    def _repr_html_(self) -> str:
+        """The answers and what they rest on, in a notebook."""
+        from medmm.report.display import explanation_html
+
+        return explanation_html(self)

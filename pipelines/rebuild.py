@@ -11,6 +11,7 @@ from medmm.report.writers import DICOM_FORMATS, CasePaths, check_formats
 
 if TYPE_CHECKING:
     from medmm.dicom.types import Series
+    from medmm.report.document import CaseDocument
     from medmm.types import Volume
 
 
@@ -53,7 +54,7 @@ def rebuild_report(case_file: Path, job: Rebuild) -> CasePaths:
             code="config.key",
             remedy="Diagnose the case again with --include-report-text.",
         )
-    images = _read_images(bare.content.case_id, bare.content.provenance.input_sha256, job)
+    images = _read_images(bare.content, job)
     folder = case_file if case_file.is_dir() else case_file.parent
     return read_case_report(case_file, images.volumes).save(
         job.out or folder,
@@ -92,13 +93,14 @@ def check_rebuild(job: Rebuild) -> None:
         )
 
 
-def _read_images(case_id: str, hashes: Mapping[str, str], job: Rebuild) -> _Images:
+def _read_images(content: "CaseDocument", job: Rebuild) -> _Images:
     from medmm.cases import find_cases
     from medmm.identity import load_key
 
     if job.studies is None:
         return _Images()
-    roles = tuple(role for role in hashes if role not in ("report", "record"))
+    case_id, hashes = content.case_id, content.provenance.input_sha256
+    roles = tuple(part.role for part in content.series)
     plans = find_cases(job.studies, roles=roles, id_key=load_key(job.id_key)).plans
     plan = next((plan for plan in plans if plan.case_id == case_id), None)
     if plan is None:
@@ -108,7 +110,7 @@ def _read_images(case_id: str, hashes: Mapping[str, str], job: Rebuild) -> _Imag
             remedy="Name the folder that was diagnosed; with another key of case ids, also --id-key FILE.",
         )
     case = plan.read()
-    if any(case.input_hashes.get(role) != hashes[role] for role in roles):
+    if any(case.input_hashes.get(role) != hashes.get(role) for role in roles):
         raise InputError(
             f"The images of {case_id} are not those that were diagnosed.",
             code="io.changed",

@@ -73,6 +73,11 @@ def compose_document(explanation: Explanation) -> doc.CaseDocument:
     )
 
 
+def task_part(result: TaskResult) -> doc.TaskPart:
+    """The answer alone, without why."""
+    return _task(result, None, {}, set())
+
+
 def is_drawable(attribution: VolumeAttribution) -> bool:
     """Whether a heatmap says anything: finite, three axes, and not the same everywhere."""
     values = attribution.values

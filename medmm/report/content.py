@@ -53,7 +53,11 @@ class CaseReport:
             "finished_utc": finished_utc,
         }
         provenance = self.content.provenance.model_copy(update=run)
-        return replace(self, content=self.content.model_copy(update={"provenance": provenance}))
+        return self.with_content(self.content.model_copy(update={"provenance": provenance}))
+
+    def with_content(self, content: CaseDocument) -> "CaseReport":
+        """The same arrays under another document."""
+        return replace(self, content=content)
 
     def without_images(self) -> "CaseReport":
         """The same report with no picture of the patient: no viewer and no key slices (heatmap and mask files stay)."""

@@ -33,6 +33,11 @@ def render_page(
     return _environment(folder).get_template(template).render(**inline, **values)
 
 
+def render_fragment(template: str, **values: object) -> str:
+    """A piece of HTML for a page of somebody else's (a notebook); no style, no script."""
+    return _environment(TEMPLATES).get_template(template).render(**values)
+
+
 @cache
 def asset(name: str) -> str:
     """A style sheet or script of ours, as it stands in the page."""
