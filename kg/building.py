@@ -22,7 +22,7 @@ from kg.text.normalise import normal_name
 logger = logging.getLogger(__name__)
 
 # Raised whenever the same sources would give another graph, so that cached files of older builders are not used.
-BUILDER_VERSION = "4"
+BUILDER_VERSION = "5"
 DERIVED = "medmm"
 
 

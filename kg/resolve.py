@@ -65,6 +65,7 @@ def resolve(tables: list[SourceTables]) -> Resolved:
     """Merge the records of all sources. The order of `tables` must be fixed by the caller (sorted by name)."""
     defects: Counter[str] = Counter()
     records = _first_kind_wins(tables, defects)
+    _add_mappings(tables, records, defects)
     groups = _Groups(records)
     _join_by_xref(records, groups, defects)
     _join_by_name(records, groups, defects)
@@ -96,6 +97,22 @@ def _first_kind_wins(tables: list[SourceTables], defects: Counter[str]) -> dict[
                 continue
             earlier.append((position, record))
     return records
+
+
+def _add_mappings(
+    tables: list[SourceTables], records: dict[str, list[tuple[int, ConceptRecord]]], defects: Counter[str]
+) -> None:
+    """Give known concepts the ids and labels that mapping sets state for them, as xrefs and exact synonyms."""
+    for position, table in enumerate(tables):
+        for subject, target, subject_name, target_name in sorted(set(table.mappings)):
+            known = [
+                pair for pair in ((subject, target, target_name), (target, subject, subject_name)) if pair[0] in records
+            ]
+            defects["mappings of unknown concepts"] += not known
+            for own, other, label in known:
+                first = records[own][0][1]
+                synonyms = (Synonym(label),) if label.strip() else ()
+                records[own].append((position, ConceptRecord(own, first.kind, first.name, synonyms, (other,))))
 
 
 class _Groups:

@@ -35,6 +35,8 @@ CLOSE_MATCH = "biolink:close_match"
 GENE_CONDITION = "biolink:gene_associated_with_condition"
 SEEN_ON = "medmm:seen_on"
 IN_CATEGORY = "medmm:in_category"
+# Outside the fixed order below: what a source relates without saying how.
+RELATED_TO = "biolink:related_to"
 
 # Fixed order: a predicate's position is its relation id, so that embeddings trained on one graph fit another.
 # The number is how readily evidence flows along an edge of this kind in a walk (0 = never); tuned on MedPix train+dev.
@@ -99,6 +101,15 @@ class RelationRecord(NamedTuple):
     polarity: int = 1
 
 
+class MappingRecord(NamedTuple):
+    """Two ids of different vocabularies that mean the same, with their labels there (may be empty)."""
+
+    subject: str
+    object: str
+    subject_name: str = ""
+    object_name: str = ""
+
+
 @dataclass(kw_only=True)
 class SourceTables:
     """What one reader returns. `defects` counts what it had to leave out or repair, by reason."""
@@ -106,6 +117,7 @@ class SourceTables:
     source: Source
     concepts: list[ConceptRecord] = field(default_factory=list)
     relations: list[RelationRecord] = field(default_factory=list)
+    mappings: list[MappingRecord] = field(default_factory=list)
     defects: Counter[str] = field(default_factory=Counter)
 
 

@@ -32,6 +32,7 @@ FORMATS: tuple[FileFormat, ...] = (
     ),
     FileFormat("OWL", lambda name: name.endswith((".owl", ".rdf", ".xml")), "kg.sources.owl", "read_owl"),
     FileFormat("KGX", lambda name: name.removesuffix(".gz").endswith("nodes.tsv"), "kg.sources.kgx", "read_kgx"),
+    FileFormat("SSSOM", lambda name: name.removesuffix(".gz").endswith(".sssom.tsv"), "kg.sources.sssom", "read_sssom"),
     FileFormat("own knowledge", lambda name: name.endswith("concepts.csv"), "kg.sources.local", "read_local"),
 )
 
@@ -51,7 +52,7 @@ def read_file(path: Path) -> SourceTables:
         raise SourceError(
             f"Expected a whole, readable file in {path.name} ({type(error).__name__}).", remedy="Fetch it again."
         ) from error
-    if not tables.concepts:
+    if not tables.concepts and not tables.mappings:
         raise SourceError(f"Expected concepts in {path.name} (found none).", remedy="Check that the format is right.")
     return tables
 

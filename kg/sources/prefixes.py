@@ -19,6 +19,7 @@ _PREFIXES = {
     "orpha": "ORPHA",
     "ordo": "ORPHA",
     "orphanet": "ORPHA",
+    "orphanet.ordo": "ORPHA",
     "umls": "UMLS",
     "umls_cui": "UMLS",
     "cui": "UMLS",

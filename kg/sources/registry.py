@@ -27,7 +27,9 @@ INSTALLED_SOURCES: dict[str, InstalledSource] = {
     "dicom": InstalledSource("dicom", "kg.sources.dicom_codes"),
     "hpo": InstalledSource("hpo", "kg.sources.hpo"),
     "icd10cm": InstalledSource("icd10cm", "kg.sources.icd10cm"),
+    "mondo": InstalledSource("mondo", "kg.sources.mondo"),
     "pathology": InstalledSource("pathology", "kg.sources.pathology"),
     "radiology": InstalledSource("radiology", "kg.sources.radiology"),
+    "uberon": InstalledSource("uberon", "kg.sources.uberon"),
 }
 DEFAULT_SOURCES = ("dicom", "hpo", "icd10cm", "pathology", "radiology")

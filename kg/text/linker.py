@@ -13,6 +13,7 @@ import numpy as np
 
 from kg.text.abbreviations import Stream, find_definitions, spelt_out
 from kg.text.context import Span, contexts
+from kg.text.coordination import add_coordinated
 from kg.text.dictionary import Dictionary, Entry, build_dictionary
 from kg.text.mention import Mention, Method
 from kg.text.normalise import Normalised, normalise
@@ -33,6 +34,7 @@ class Linker:
         self._vectors: tuple[Embedder, np.ndarray] | None = None
         self._id = lru_cache(maxsize=65_536)(graph.id)  # decoding an id costs as much as the rest of a mention
         self._dictionary: Dictionary = build_dictionary(graph)
+        self._kinds, self._anatomy = graph.arrays["kind"], graph.kinds.index("anatomy")
 
     def link(self, text: str) -> list[Mention]:
         """Return the mentions of a text in order, without overlap. Offsets count characters of `text`."""
@@ -111,13 +113,17 @@ class Linker:
             for stream in spelt_out(tokens.tokens, _uses(text, tokens, defined)):
                 found += self._search(stream.tokens, stream)
         named = {entry.concept for _, entry in found if not entry.surface}
-        return _longest(
+        longest = _longest(
             [
                 (span, entry)
                 for span, entry in found
                 if not entry.surface or self._is_trusted(entry, text, tokens, span, named, defined)
             ]
         )
+        return add_coordinated(tokens.tokens, longest, self._dictionary, self._is_anatomy)
+
+    def _is_anatomy(self, concept: int) -> bool:
+        return bool(self._kinds[concept] == self._anatomy)
 
     def _search(self, words: list[str], stream: Stream | None) -> list[tuple[Span, Entry]]:
         """All dictionary matches in a token sequence, as spans of the original tokens."""

@@ -126,6 +126,7 @@ _PLURALS = {
     "doses": "dose",
     "noses": "nose",
     "bases": "base",
+    "deficient": "deficiency",
     "biases": "bias",
 }
 

@@ -11,7 +11,48 @@ melanoma metastasis necrosis neoplasm obstruction perforation rupture sarcoma st
 tuberculosis tumor ulcer
 """
 _HEADS = frozenset(_HEADS_TEXT.split())
-_SAME_WORD = {"disease": "disorder", "disorder": "disease", "dilation": "dilatation", "dilatation": "dilation"}
+_SAME_WORD = {
+    "disease": ("disorder",),
+    "disorder": ("disease",),
+    "dilation": ("dilatation",),
+    "dilatation": ("dilation",),
+    "abnormality": ("anomaly", "defect"),
+    "anomaly": ("abnormality",),
+    "neoplasm": ("tumor",),
+    "tumor": ("neoplasm",),
+    "hypofunction": ("insufficiency",),
+    "impairment": ("loss",),
+}
+# Adjectives and nouns of one organ, either of which may stand first in a name. Only pairs that mean quite the same.
+_ORGANS = (
+    ("bony", "bone"),
+    ("cardiac", "heart"),
+    ("cerebellar", "cerebellum"),
+    ("cutaneous", "skin"),
+    ("gastric", "stomach"),
+    ("hepatic", "liver"),
+    ("immunologic", "immune system"),
+    ("mammary", "breast"),
+    ("muscular", "muscle"),
+    ("neurologic", "nervous system"),
+    ("neurological", "nervous system"),
+    ("ocular", "eye"),
+    ("osseous", "bone"),
+    ("ovarian", "ovary"),
+    ("pancreatic", "pancreas"),
+    ("prostatic", "prostate"),
+    ("pulmonary", "lung"),
+    ("renal", "kidney"),
+    ("splenic", "spleen"),
+    ("testicular", "testis"),
+    ("thymic", "thymus"),
+    ("uterine", "uterus"),
+    ("vesical", "bladder"),
+)
+_ORGAN_FORMS: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+for _adjective, _noun in _ORGANS:
+    _ORGAN_FORMS.setdefault((_adjective,), []).append(tuple(_noun.split()))
+    _ORGAN_FORMS.setdefault(tuple(_noun.split()), []).append((_adjective,))
 _ARTICLES = frozenset(("the", "a", "an"))
 
 
@@ -43,8 +84,13 @@ def _forms(tokens: list[str]) -> Iterator[list[str]]:
     elif len(tokens) >= 2 and tokens[-1] in _HEADS:
         yield [tokens[-1], "of", *tokens[:-1]]
         yield [tokens[-1], "of", "the", *tokens[:-1]]
-    if len(tokens) >= 2 and tokens[-1] in _SAME_WORD:
-        yield [*tokens[:-1], _SAME_WORD[tokens[-1]]]
+    heads = _SAME_WORD.get(tokens[-1], ()) if len(tokens) >= 2 else ()
+    for word in heads:
+        yield [*tokens[:-1], word]
+    for size in (1, 2):
+        for form in _ORGAN_FORMS.get(tuple(tokens[:size]), ()) if len(tokens) > size else ():
+            for word in (tokens[-1], *heads):
+                yield [*form, *tokens[size:-1], word]
     if len(tokens) >= 3 and tokens[-2] == "type":
         yield ["type", tokens[-1], *tokens[:-2]]
         yield [*tokens[:-2], tokens[-1]]

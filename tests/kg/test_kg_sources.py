@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kg import build
+from kg.errors import SourceError
 from kg.schema import (
     DISEASE_LOCATION,
     GENE_CONDITION,
@@ -14,7 +15,9 @@ from kg.schema import (
     PART_OF,
     SUBCLASS_OF,
     ConceptRecord,
+    MappingRecord,
     RelationRecord,
+    Source,
     SourceTables,
     Synonym,
 )
@@ -343,3 +346,97 @@ def test_part_relations_of_an_ontology_keep_their_direction(tmp_path: Path) -> N
     )
 
     assert read_file(path).relations == [RelationRecord("UBERON:1", PART_OF, "UBERON:2")]
+
+
+SSSOM = (
+    "#curie_map:\n#  mesh: http://id.nlm.nih.gov/mesh/\n"
+    "subject_id\tsubject_label\tpredicate_id\tpredicate_modifier\tobject_id\tobject_label\tmapping_justification\n"
+    "mesh:D006130\tGrowth Disorders\tskos:exactMatch\t\thp:0004322\tShort stature\tsemapv:ManualMappingCuration\n"
+    "hp:0001945\tFever\tskos:exactMatch\t\tmesh:D005334\tfevers\tsemapv:LexicalMatching\n"
+    "hp:0001945\tFever\tskos:exactMatch\t\tmesh:D1\tHay fever\tsemapv:LexicalMatching\n"
+    "hp:0001945\tFever\tskos:broadMatch\t\tmesh:D2\tFever\tsemapv:ManualMappingCuration\n"
+    "hp:0001945\tFever\tskos:exactMatch\tNot\tmesh:D3\tFever\tsemapv:ManualMappingCuration\n"
+)
+
+
+def test_mapping_set_gives_known_concepts_ids_and_labels(tmp_path: Path) -> None:
+    path = tmp_path / "some.sssom.tsv"
+    path.write_text(SSSOM)
+
+    mappings = read_file(path)
+    own = Source(name="own", version="1", licence="CC0")
+    known = SourceTables(source=own, concepts=[ConceptRecord("HP:0004322", "phenotype", "Short stature")])
+    graph = build([mappings, known])
+
+    assert mappings.mappings == [
+        MappingRecord("MESH:D006130", "HP:0004322", "Growth Disorders", "Short stature"),
+        MappingRecord("HP:0001945", "MESH:D005334", "Fever", "fevers"),
+    ]
+    at = graph.index("HP:0004322")
+    assert graph.n_concepts == 1
+    assert graph.xrefs(at) == ("MESH:D006130",)
+    assert graph.synonyms(at) == (Synonym("Growth Disorders"),)
+    assert graph.defects["mappings of unknown concepts"] == 1
+
+
+def test_mapping_set_without_its_columns_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "some.sssom.tsv"
+    path.write_text("subject_id\tobject_id\nA:1\tB:2\n")
+
+    with pytest.raises(SourceError, match="SSSOM column predicate_id"):
+        read_file(path)
+
+
+def installed_ontology(folder: Path, versions: dict[str, dict[str, object]]) -> None:
+    """Lay out what an installed cellxgene-ontology-guide looks like."""
+    zstandard = pytest.importorskip("zstandard", reason="MONDO needs the extra `mondo`")
+    data = folder / "cellxgene_ontology_guide" / "data"
+    about = folder / "cellxgene_ontology_guide-9.0.dist-info"
+    data.mkdir(parents=True)
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: cellxgene-ontology-guide\nVersion: 9.0\n")
+    rows = []
+    for name, terms in versions.items():
+        (data / name).write_bytes(zstandard.ZstdCompressor().compress(json.dumps(terms).encode()))
+        rows.append(f"cellxgene_ontology_guide/data/{name},,\n")
+    (about / "RECORD").write_text("".join(rows))
+
+
+def test_mondo_is_read_from_the_newest_file_of_its_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kg.sources import mondo
+
+    terms: dict[str, object] = {
+        "MONDO:1": {"ancestors": {"MONDO:2": 1, "MONDO:3": 2}, "label": "a", "synonyms": ["b"], "deprecated": False},
+        "MONDO:2": {"ancestors": {"MONDO:3": 1}, "label": "c", "description": "A c.", "deprecated": False},
+        "MONDO:3": {"ancestors": {}, "label": "disease", "deprecated": False},
+        "MONDO:4": {"ancestors": {}, "label": "obsolete a", "deprecated": True, "replaced_by": "MONDO:1"},
+    }
+    old = {"MONDO:9": {"ancestors": {}, "label": "old", "deprecated": False}}
+    names = ("MONDO-ontology-v2025-09-02.json.zst", "MONDO-ontology-v2026-05-05.json.zst")
+    installed_ontology(tmp_path, {names[0]: old, names[1]: terms})
+    monkeypatch.syspath_prepend(tmp_path)
+
+    tables = mondo.read()
+
+    assert tables.source.version == "2026-05-05"
+    assert [concept.id for concept in tables.concepts] == ["MONDO:1", "MONDO:2", "MONDO:3"]
+    assert tables.concepts[0].synonyms == (Synonym("b"),)
+    assert tables.concepts[0].aliases == ("MONDO:4",)
+    assert tables.relations == [
+        RelationRecord("MONDO:1", SUBCLASS_OF, "MONDO:2"),
+        RelationRecord("MONDO:2", SUBCLASS_OF, "MONDO:3"),
+    ]
+
+
+@pytest.mark.bad_input("F2")
+def test_damaged_mondo_file_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kg.sources import mondo
+
+    name = "MONDO-ontology-v2026-05-05.json.zst"
+    installed_ontology(tmp_path, {name: {}})
+    file = tmp_path / "cellxgene_ontology_guide" / "data" / name
+    file.write_bytes(file.read_bytes()[:6])
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(SourceError, match="Expected whole JSON"):
+        mondo.read()

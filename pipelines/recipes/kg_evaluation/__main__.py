@@ -1,7 +1,7 @@
 """`python -m pipelines.recipes.kg_evaluation linking|ranking|context --data FOLDER`: print the measured tables."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -24,25 +24,31 @@ def context(data: Data) -> None:
 
 
 @app.command()
-def linking(data: Data, learn: Annotated[bool, typer.Option(help="Add names of the training part.")] = False) -> None:
-    """Agreement with the NCBI Disease development part, and precision on the judged MedPix links."""
+def linking(
+    data: Data,
+    learn: Annotated[bool, typer.Option(help="Add names of the training part.")] = False,
+    mappings: Annotated[list[Path] | None, typer.Option(help="Mapping sets (.sssom.tsv) to add.")] = None,
+    part: Annotated[Literal["train", "dev"], typer.Option(help="Part of the corpus to measure on.")] = "dev",
+) -> None:
+    """Agreement with a part of the NCBI Disease corpus, and precision on the judged MedPix links."""
     from kg import Linker, build, load_default
+    from kg.sources.registry import DEFAULT_SOURCES
     from pipelines.recipes.kg_evaluation.disease_ontology import read_disease_ontology
     from pipelines.recipes.kg_evaluation.linking import (
-        VocabularyMap,
         gold_links,
         names_from,
         ncbi_agreement,
         read_pubtator,
         read_tsv,
     )
+    from pipelines.recipes.kg_evaluation.vocabulary import VocabularyMap
 
     folder = data / "text/ncbi_disease"
     learnt = [names_from(read_pubtator(folder / "train.pubtator.txt"))] if learn else []
-    graph = build(["dicom", "hpo", "icd10cm", "radiology", read_disease_ontology(data / "kg"), *learnt])
-    documents = read_pubtator(folder / "dev.pubtator.txt")
+    graph = build([*DEFAULT_SOURCES, read_disease_ontology(data / "kg"), *(mappings or ()), *learnt])
+    documents = read_pubtator(folder / f"{part}.pubtator.txt")
     mention, document, coverage = ncbi_agreement(Linker(graph), documents, VocabularyMap(graph))
-    table = Table("NCBI Disease, dev", "precision", "recall", "F1", "right", "wrong", "missed")
+    table = Table(f"NCBI Disease, {part}", "precision", "recall", "F1", "right", "wrong", "missed")
     for name, found in (("mentions", mention), ("documents", document)):
         table.add_row(name, *(f"{x:.3f}" for x in (found.precision, found.recall, found.f1)), *_counts(found))
     console.print(table, dict(coverage))

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kg import KnowledgeGraph, Linker, Mention
-from kg.schema import CLOSE_MATCH, EXACT_MATCH, SUBCLASS_OF, ConceptRecord, Source, SourceTables, Synonym
+from kg.schema import ConceptRecord, Source, SourceTables, Synonym
 from kg.text.context import context_of
 from kg.text.normalise import normal_name
+from pipelines.recipes.kg_evaluation.vocabulary import VocabularyMap
 
+DISEASE_KINDS = ("disease", "phenotype", "finding", "code")
 _COMPOSITE = re.compile(r"[|+]")
 
 
@@ -101,59 +103,10 @@ def names_from(documents: list[Document], *, least_share: float = 0.6) -> Source
     return tables
 
 
-class VocabularyMap:
-    """Ids of a target vocabulary for each concept: its own, its xrefs, else those of matches, else the next broader.
-
-    A corpus annotated with a coarser vocabulary means its nearest broader entry (Dogan et al. 2014, guidelines).
-    """
-
-    def __init__(
-        self, graph: KnowledgeGraph, prefixes: tuple[str, ...] = ("MESH", "OMIM"), *, broader_steps: int = 1
-    ) -> None:
-        self.graph = graph
-        self.prefixes = prefixes
-        self.broader_steps = broader_steps
-        self._known: dict[int, frozenset[str]] = {}
-
-    def ids(self, concept: int) -> frozenset[str]:
-        """Return the vocabulary's ids for a concept; empty where no source maps it."""
-        if concept not in self._known:
-            found, level = self._equal(concept), {concept}
-            for _ in range(self.broader_steps):
-                if found:
-                    break
-                level = {parent for one in level for parent in self._related(one, (SUBCLASS_OF,), is_forward=True)}
-                found = frozenset().union(*(self._equal(parent) for parent in level))
-            self._known[concept] = found
-        return self._known[concept]
-
-    def _equal(self, concept: int) -> frozenset[str]:
-        own = self._own(concept)
-        matches = self._related(concept, (EXACT_MATCH, CLOSE_MATCH))
-        return own or frozenset().union(*(self._own(match) for match in matches))
-
-    def _related(self, concept: int, predicates: tuple[str, ...], *, is_forward: bool = False) -> list[int]:
-        return [
-            neighbor.concept
-            for neighbor in self.graph.neighbors(concept)
-            if neighbor.predicate in predicates and (neighbor.is_forward or not is_forward)
-        ]
-
-    def _own(self, concept: int) -> frozenset[str]:
-        names = (*self.graph.aliases(concept), *self.graph.xrefs(concept))
-        return frozenset(
-            name for name in names if name.partition(":")[0] in self.prefixes and not name.startswith("OMIM:PS")
-        )
-
-
 def disease_mentions(linker: Linker, text: str) -> list[Mention]:
-    """Return the mentions of a text whose concept is a disease, phenotype or code."""
+    """Return the mentions of a text whose concept can be a disease: neither anatomy nor anything else."""
     graph = linker.graph
-    return [
-        mention
-        for mention in linker.link(text)
-        if graph.kind(graph.index(mention.concept)) in ("disease", "phenotype", "code")
-    ]
+    return [mention for mention in linker.link(text) if graph.kind(graph.index(mention.concept)) in DISEASE_KINDS]
 
 
 def ncbi_agreement(
