@@ -106,20 +106,18 @@ def contexts(text: str, tokens: Normalised, mentions: list[Span]) -> list[Contex
     by_sentence: dict[int, list[int]] = defaultdict(list)
     for index, mention in enumerate(mentions):
         by_sentence[bisect_right(bounds, mention.start) - 1].append(index)
-    found: list[Context] = [Context()] * len(mentions)
+    found: list[Context] = [_PLAIN] * len(mentions)
     for sentence, members in by_sentence.items():
         start = bounds[sentence]
         stop = bounds[sentence + 1] if sentence + 1 < len(bounds) else len(tokens.tokens)
         inside = triggers[bisect_left(starts, start) : bisect_left(starts, stop)]
         effects = _effects(tokens.tokens, inside, Span(start, stop)) if inside else []
+        if not effects and not headings:
+            continue
         for index in members:
-            mention = mentions[index]
-            acting = {
-                effect.rule.category
-                for effect in effects
-                if effect.span.start <= mention.start and mention.stop <= effect.span.stop
-            }
-            section = _section_default(headings, tokens.starts[mention.start]) if headings else _PLAIN
+            first, last = mentions[index]
+            acting = {rule.category for rule, (begin, end) in effects if begin <= first and last <= end}
+            section = _section_default(headings, tokens.starts[first]) if headings else _PLAIN
             found[index] = _combine(acting, section) if acting else section
     return found
 
@@ -201,9 +199,8 @@ def _sentence_bounds(text: str, tokens: Normalised) -> list[int]:
     """Token positions at which sentences begin."""
     words, starts, ends = tokens.tokens, tokens.starts, tokens.ends
     bounds = {0}
-    for at, word in enumerate(words):
-        if word in _FULL_STOPS and _ends_sentence(text, starts[at], ends[at]):
-            bounds.add(at + 1)
+    stops = [at for at, word in enumerate(words) if word in _FULL_STOPS]
+    bounds.update(at + 1 for at in stops if _ends_sentence(text, starts[at], ends[at]))
     for pattern in (_BLANK_LINE, _NEW_ITEM):
         bounds.update(bisect_left(starts, match.start()) for match in pattern.finditer(text))
     bounds.discard(len(words))

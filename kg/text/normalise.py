@@ -142,11 +142,9 @@ class Normalised:
 
 def normalise(text: str) -> Normalised:
     """Return folded tokens with character spans of the original text."""
-    matches = list(_TOKEN.finditer(text))
-    tokens = _numbered([fold(match[0]) for match in matches])
-    starts = [match.start() for match in matches]
-    ends = [match.end() for match in matches]
-    return Normalised(tokens, starts, ends)
+    spans = [match.span() for match in _TOKEN.finditer(text)]
+    tokens = _numbered([fold(text[start:end]) for start, end in spans])
+    return Normalised(tokens, [start for start, _ in spans], [end for _, end in spans])
 
 
 @lru_cache(maxsize=1 << 18)

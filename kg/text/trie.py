@@ -59,20 +59,22 @@ class TokenTrie:
 
     def find(self, tokens: Sequence[str]) -> list[Found]:
         """Return every phrase that stands in a token sequence, nested ones too, by start, then length."""
-        roots, known, edges, values = self._roots, self._tokens, self._edges, self._values
-        count = len(tokens)
+        edges, values = self._edges, self._values
+        numbers = list(map(self._tokens.get, tokens))
+        numbers.append(None)  # ends every search at the end of the text
         found: list[Found] = []
-        for start, root in enumerate(map(roots.get, tokens)):
-            node, stop = root, start + 1
-            while node is not None:
-                value = values[node]
-                if value >= 0:
-                    found.append((start, stop, value))
-                if stop == count:
+        for start, node in enumerate(map(self._roots.get, tokens)):
+            if node is None:
+                continue
+            stop = start + 1
+            if (value := values[node]) >= 0:
+                found.append((start, stop, value))
+            while (number := numbers[stop]) is not None:
+                following = edges.get(node << TOKEN_BITS | number)
+                if following is None:
                     break
-                number = known.get(tokens[stop])
-                if number is None:
-                    break
-                node = edges.get(node << TOKEN_BITS | number)
+                node = following
                 stop += 1
+                if (value := values[node]) >= 0:
+                    found.append((start, stop, value))
         return found
