@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kg.assemble import assemble
 from kg.cache import cache_folder, cached_graph
+from kg.collector import collector_paused
 from kg.decompose import split_compounds
 from kg.errors import SourceError
 from kg.graph import KnowledgeGraph
@@ -34,7 +35,8 @@ def build(sources: Sequence[str | os.PathLike[str] | SourceTables] = DEFAULT_SOU
     Raises:
         SourceError: If a source is unknown, missing, damaged or unsafe.
     """
-    return build_from_tables([_read(source) for source in sources])
+    with collector_paused():
+        return build_from_tables([_read(source) for source in sources])
 
 
 def load_default(cache_dir: str | os.PathLike[str] | None = None) -> KnowledgeGraph:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from kg.collector import collector_paused
 from kg.resolve import MADE_FROM_NAMES
 from kg.schema import SCOPES
 from kg.text.adjectives import NOUN_OF
@@ -91,7 +92,8 @@ class Dictionary:
 
 def build_dictionary(graph: "KnowledgeGraph") -> Dictionary:
     """Return the dictionary of a graph's names and synonyms."""
-    return Dictionary(_choose(graph))
+    with collector_paused():
+        return Dictionary(_choose(graph))
 
 
 def _choose(graph: "KnowledgeGraph") -> dict[tuple[str, ...], Entry]:

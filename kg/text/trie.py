@@ -63,10 +63,10 @@ class TokenTrie:
         numbers = list(map(self._tokens.get, tokens))
         numbers.append(None)  # ends every search at the end of the text
         found: list[Found] = []
-        for start, node in enumerate(map(self._roots.get, tokens)):
-            if node is None:
+        for start, root in enumerate(map(self._roots.get, tokens)):
+            if root is None:
                 continue
-            stop = start + 1
+            node, stop = root, start + 1
             if (value := values[node]) >= 0:
                 found.append((start, stop, value))
             while (number := numbers[stop]) is not None:
