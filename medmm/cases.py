@@ -116,6 +116,7 @@ def find_cases(
     record_fields: Iterable[str] | None = None,
     id_key: bytes | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    index: Path | None = None,
 ) -> CaseList:
     """Return the cases under `folder`; no pixels are read.
 
@@ -129,6 +130,7 @@ def find_cases(
             them.
         id_key: Key of the opaque case ids; the user's own by default (`medmm.identity`).
         limits: Caps on what a file may claim, and on memory and time.
+        index: File that remembers headers between calls; see `medmm.discover`.
     Raises:
         UsageError: `config.table` for tables that cannot be used, `config.key` where `folder` is no folder.
     """
@@ -143,7 +145,7 @@ def find_cases(
         )
     key = load_key() if id_key is None else id_key
     shelf, table = open_shelf(reports), read_table(Path(records)) if records is not None else None
-    discovery = discover(root, limits=limits)
+    discovery = discover(root, limits=limits, index=index)
     context = _Context(
         shelf=shelf,
         table=table,

@@ -4,6 +4,7 @@
 (a full disk, a signal) ends the run in a state that `resume` continues.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -38,9 +39,9 @@ class NoStudyError(UsageError):
 class Job:
     """One batch run. `shard` is (i, n): only the studies of part i of n, 1-based.
 
-    `device` tells Ray whether workers want GPUs; the model itself is on the device that `load` puts it on. `ready` are
-    the files that may be read, for folders that still fill: a study with any other file waits. None for folders that
-    are complete.
+    `index` remembers headers from run to run. `device` tells Ray whether workers want GPUs; the model itself is on the
+    device that `load` puts it on. `ready` are the files that may be read, for folders that still fill: a study with any
+    other file waits. None for folders that are complete.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class Job:
     may_resume: bool = False
     may_overwrite: bool = False
     id_key: Path | None = None
+    index: Path | None = None
     ready: frozenset[str] | None = field(default=None, repr=False)
 
 
@@ -131,6 +133,12 @@ def check_inputs(job: Job) -> None:
     open_shelf(job.reports)
     if job.records is not None:
         read_table(job.records)
+    if job.index is not None and (job.index.is_dir() or not os.access(job.index.parent, os.W_OK)):
+        raise UsageError(
+            "The index of headers cannot be written.",
+            code="config.output",
+            remedy="Name a file in a folder that is there and yours (--index).",
+        )
 
 
 def find_studies(job: Job, spec: "ModelSpec") -> CaseList:
@@ -148,6 +156,7 @@ def find_studies(job: Job, spec: "ModelSpec") -> CaseList:
         record_fields=spec.record_fields,
         id_key=key,
         limits=job.limits.for_dicom(),
+        index=job.index,
     )
     if not cases.plans:
         raise NoStudyError(

@@ -57,6 +57,10 @@ def diagnose(
     send_to: Annotated[
         str | None, typer.Option(metavar="AET@HOST:PORT", help="Send DICOM results (sr, seg, ...) there by C-STORE.")
     ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(help="File that remembers headers, so that later runs read new files only; it holds identifiers."),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Rarer settings; may be repeated.")
     ] = None,
@@ -122,6 +126,7 @@ def diagnose(
         may_resume=resume,
         may_overwrite=overwrite,
         id_key=id_key,
+        index=index,
     )
 
     def load() -> DiagnosesCases:

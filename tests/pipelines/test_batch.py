@@ -4,13 +4,14 @@ import csv
 import json
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from batch_cohort import N_CASES, digests
 from rule_model import RuleModel, RuleSpec
 
+from medmm.dicom.examine import examine_all
 from medmm.errors import CODES, StopRun, UsageError
 from medmm.synthetic import Cohort
 from pipelines.config import RunConfig, build_config, build_limits, settings_from
@@ -364,3 +365,32 @@ def test_settings_name_the_key_and_the_nearest_one() -> None:
     with pytest.raises(UsageError, match="'worker_seconds'"):
         build_limits(worker_seconds="-1")
     assert build_config(**settings_from(["seed=3"])).seed == 3
+
+
+def test_an_index_of_headers_changes_no_byte_and_spares_reading_them(
+    make_job: MakeJob, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = tmp_path / "headers"
+    diagnose_folder(make_job("first", index=index), RuleModel)
+    read: list[Path] = []
+
+    def count(paths: Iterable[Path], *rest: object) -> Iterator[tuple[Path, object]]:
+        for path in paths:
+            read.append(path)
+            yield from real([path], *rest)
+
+    real = examine_all
+    monkeypatch.setattr("medmm.dicom.index.examine_all", count)
+    diagnose_folder(make_job("second", index=index), RuleModel)
+
+    assert read == []
+    assert stat.S_IMODE(index.stat().st_mode) == 0o600
+    assert digests(make_job("first").output) == digests(make_job("second").output) == digests(whole)
+
+
+def test_an_index_that_cannot_be_written_starts_nothing(make_job: MakeJob, tmp_path: Path) -> None:
+    for index in (tmp_path, tmp_path / "missing" / "headers"):
+        with pytest.raises(UsageError, match="index of headers") as caught:
+            diagnose_folder(make_job(index=index), RuleModel)
+
+        assert caught.value.code == "config.output"
