@@ -2,6 +2,7 @@
 
 config.json   labels.json   model.safetensors   metrics.json   README.md (model card)   manifest.json (SHA-256 of each)
 text/         an adapted text encoder, where the model has one of its own (`"source": "./text"`)
+training_cases.safetensors (where the model shows similar training cases; see `medmm.similar`)
 """
 
 import hashlib
@@ -19,6 +20,8 @@ from safetensors.torch import load_file, save_file
 from medmm.config import Labels, ModelConfig
 from medmm.errors import UsageError
 from medmm.model import MultimodalModel
+from medmm.similar import FILE as TRAINING_CASES
+from medmm.similar import TrainingCases
 
 CONFIG, LABELS, WEIGHTS, METRICS, CARD = "config.json", "labels.json", "model.safetensors", "metrics.json", "README.md"
 MANIFEST = "manifest.json"
@@ -36,6 +39,7 @@ class LoadedModel:
     weights_sha256: str
     card: str
     metrics: Mapping[str, Any]
+    training_cases: TrainingCases | None = None
 
 
 class SavesItself(Protocol):
@@ -52,13 +56,15 @@ def save_model(
     metrics: Mapping[str, Any],
     card: str,
     text_encoder: SavesItself | None = None,
+    training_cases: TrainingCases | None = None,
 ) -> None:
     """Write a model directory; an existing one is overwritten file by file, the manifest last.
 
     `text_encoder` is written too where it was trained with the model; `config.json` then names it as the source.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
+    for name in (MANIFEST, TRAINING_CASES):
+        (folder / name).unlink(missing_ok=True)
     config = model.config
     if text_encoder is not None and config.text is not None:
         text_encoder.save(folder / OWN_TEXT)
@@ -69,7 +75,9 @@ def save_model(
     _write_text(folder / METRICS, json.dumps(metrics, indent=1, sort_keys=True))
     _write_text(folder / CARD, card)
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / WEIGHTS)
-    hashes = {name: file_sha256(folder / name) for name in (*_PARTS, *_own_text_files(folder))}
+    if training_cases is not None:
+        training_cases.save(folder)
+    hashes = {name: file_sha256(folder / name) for name in _parts_of(folder)}
     _write_text(folder / MANIFEST, json.dumps(hashes, indent=1))
 
 
@@ -95,6 +103,7 @@ def load_checkpoint(folder: Path) -> LoadedModel:
         weights_sha256=file_sha256(folder / WEIGHTS),
         card=(folder / CARD).read_text(encoding="utf-8"),
         metrics=json.loads((folder / METRICS).read_text(encoding="utf-8")),
+        training_cases=TrainingCases.load(folder) if (folder / TRAINING_CASES).is_file() else None,
     )
 
 
@@ -102,6 +111,11 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, as hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _parts_of(folder: Path) -> tuple[str, ...]:
+    similar = (TRAINING_CASES,) if (folder / TRAINING_CASES).is_file() else ()
+    return (*_PARTS, *similar, *_own_text_files(folder))
 
 
 def _check_complete(folder: Path) -> None:
@@ -130,7 +144,7 @@ def _check_hashes(folder: Path) -> None:
         raise UsageError(f"Expected JSON in {MANIFEST}.", code="model.corrupt") from error
     if not isinstance(hashes, dict):
         raise UsageError(f"Expected file names and hashes in {MANIFEST}.", code="model.corrupt")
-    for name in (*_PARTS, *_own_text_files(folder)):
+    for name in _parts_of(folder):
         if hashes.get(name) != file_sha256(folder / name):
             raise UsageError(
                 f"Expected {name} to have the SHA-256 that {MANIFEST} states (it differs).",

@@ -16,6 +16,7 @@ from medmm.device import choose_device
 from medmm.encoders.lstm_text import LSTM_CONFIG, LstmTextEncoder
 from medmm.encoders.text import TextEncoder
 from medmm.errors import InputError, UsageError
+from medmm.explain.methods import ExplanationMethods
 from medmm.heads import probabilities
 from medmm.inputs import CaseReader, CaseView, collate
 from medmm.model import ModelOutput
@@ -137,11 +138,24 @@ class Diagnoser:
             notes=(*self.notes, *view.notes),
         )
 
-    def explain(self, case: Case, diagnosis: Diagnosis, level: Literal["fast", "full"] = "fast") -> Explanation:
-        """Return why the tasks got their answers; `full` adds the tests of the explanation itself."""
+    def explain(
+        self,
+        case: Case,
+        diagnosis: Diagnosis,
+        level: Literal["fast", "full"] = "fast",
+        methods: ExplanationMethods | None = None,
+    ) -> Explanation:
+        """Return why every task got its most probable answer.
+
+        Args:
+            case: The case that was diagnosed.
+            diagnosis: What `diagnose` said of it.
+            level: `full` adds counterfactuals and tests of the explanation itself, at the price of many more passes.
+            methods: How voxels and words are attributed; by default as `medmm.explain.methods` says.
+        """
         from medmm.explain.case import explain_case
 
-        return explain_case(self, case, diagnosis, level)
+        return explain_case(self, case, diagnosis, level, methods or ExplanationMethods())
 
     def view(self, case: Case) -> CaseView:
         """Return the case as the model reads it; kept for the latest case."""

@@ -48,6 +48,11 @@ class ModelGrid:
         start_i, start_j = (self.padded_ij[0] - i) // 2, (self.padded_ij[1] - j) // 2
         return np.ascontiguousarray(padded[:, start_j : start_j + j, start_i : start_i + i].transpose(2, 1, 0))
 
+    def to_volume(self, values: np.ndarray, volume: Volume) -> np.ndarray:
+        """Return values (D, H, W) as float32 on the grid of another series of the case; 0 outside what was seen."""
+        on_source = self.to_source(values)
+        return _resample(on_source, self.affine_ras, volume.shape, volume.affine_ras)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedVolume:
@@ -138,12 +143,19 @@ def _model_grid(reference: Volume, role: str, spec: Preprocessing) -> ModelGrid:
 
 
 def _on_grid_of(volume: Volume, reference: Volume) -> np.ndarray:
-    """Voxels (I, J, K) of the first channel, resampled in world space where the two grids differ; 0 outside."""
-    if volume.shape == reference.shape and np.allclose(volume.affine_ras, reference.affine_ras, atol=1e-2):
-        return volume.voxels[0]
-    to_index = np.linalg.inv(volume.affine_ras) @ reference.affine_ras
+    """Voxels (I, J, K) of the first channel on the grid of the reference; 0 outside."""
+    return _resample(volume.voxels[0], volume.affine_ras, reference.shape, reference.affine_ras)
+
+
+def _resample(
+    voxels: np.ndarray, affine_ras: np.ndarray, shape: tuple[int, int, int], onto_ras: np.ndarray
+) -> np.ndarray:
+    """Voxels (I, J, K) on another grid, linear in world space where the two differ; 0 outside."""
+    if voxels.shape == shape and np.allclose(affine_ras, onto_ras, atol=1e-2):
+        return voxels
+    to_index = np.linalg.inv(affine_ras) @ onto_ras
     return ndimage.affine_transform(
-        volume.voxels[0], to_index[:3, :3], to_index[:3, 3], output_shape=reference.shape, order=1, mode="constant"
+        voxels, to_index[:3, :3], to_index[:3, 3], output_shape=shape, order=1, mode="constant"
     )
 
 

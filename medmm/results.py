@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from medmm.report.content import CaseReport
 
 TaskKind = Literal["exclusive", "multilabel", "ordinal", "regression", "survival", "ranking"]
+NOTICEABLE = 0.001  # of a probability; what is less is no difference
 Modality = Literal["volume", "text", "record", "graph"]
 
 
@@ -131,7 +132,10 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeAttribution:
-    """Attribution (I, J, K) float32 on the source grid of `role`, scaled to [0, 1]; `method` names how it was made."""
+    """Attribution (I, J, K) float32 on the source grid of `role`, scaled to [0, 1]; `method` names how it was made.
+
+    `share` is this series' part of all the attribution, where a method tells the series apart; else 1.
+    """
 
     role: str
     task: str
@@ -139,6 +143,7 @@ class VolumeAttribution:
     method: str
     values: np.ndarray
     affine_ras: np.ndarray
+    share: float = 1.0
 
     @property
     def peak_index(self) -> tuple[int, int, int]:
@@ -156,6 +161,17 @@ class VolumeAttribution:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WordAttribution:
     """`report.text[start:end]` and how much it spoke for (positive) or against (negative) the target."""
+
+    start: int
+    end: int
+    text: str
+    value: float
+    section: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentenceAttribution:
+    """A sentence `report.text[start:end]` with the sum of what its word pieces contributed."""
 
     start: int
     end: int
@@ -234,8 +250,44 @@ class ModalityShare:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedPart:
+    """A sentence of the report (`start`, `end` count characters) or a concept (`concept` is its id, no offsets)."""
+
+    text: str
+    start: int | None = None
+    end: int | None = None
+    concept: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counterfactual:
+    """The smallest set found whose removal changes the answer; `removed` is empty where none was found.
+
+    `is_smallest`: every smaller set was tried, so that there is none. `answer` and `probability` are what the model
+    says without the set. `n_asked` of at most `budget` questions were put to the model.
+    """
+
+    kind: Literal["sentences", "concepts"]
+    removed: tuple[RemovedPart, ...]
+    answer: str
+    probability: float
+    is_smallest: bool
+    n_candidates: int
+    n_asked: int
+    budget: int
+
+    @property
+    def is_found(self) -> bool:
+        """Whether a set was found that changes the answer."""
+        return bool(self.removed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExplanationCheck:
-    """A test of an explanation on this very case, in numbers and in words."""
+    """A test of an explanation on this very case, in numbers and in words.
+
+    Tests that hold a probability against one at random are passed from `NOTICEABLE` on.
+    """
 
     name: str
     value: float
@@ -267,6 +319,9 @@ class TaskExplanation:
     modalities: tuple[ModalityShare, ...] = ()
     baseline_probability: float = 0.0
     checks: tuple[ExplanationCheck, ...] = ()
+    sentences: tuple[SentenceAttribution, ...] = ()
+    text_method: str = ""
+    counterfactuals: tuple[Counterfactual, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from medmm.dicom.limits import Limits
 from medmm.errors import UsageError
+from medmm.explain.methods import ExplanationMethods, TextMethod, VolumeMethod
 
 Settings = TypeVar("Settings", bound=BaseModel)
 ExplainLevel = Literal["fast", "full", "none"]
@@ -19,6 +20,8 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     explain: ExplainLevel = Field(default="fast", description="fast, full (with tests of the explanation), or none")
+    explain_volume: VolumeMethod = Field(default="lesion", description="how voxels are attributed")
+    explain_text: TextMethod = Field(default="gradient", description="how words are attributed")
     formats: tuple[str, ...] = Field(default=("html", "json", "nii"), description="what is written per case")
     lang: str = Field(default="en", description="language of the reports: en or zh")
     include_report_text: bool = Field(default=False, description="show the report's words in the outputs")
@@ -45,6 +48,11 @@ class RunConfig(BaseModel):
 
         load_texts(lang)
         return lang
+
+    @property
+    def methods(self) -> ExplanationMethods:
+        """How voxels and words are attributed."""
+        return ExplanationMethods(volume=self.explain_volume, text=self.explain_text)
 
     @property
     def digest(self) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from medmm.cases import EVERY_SERIES, CasePlan
 from medmm.dicom.limits import Limits
 from medmm.errors import InputError
+from medmm.explain.methods import ExplanationMethods
 from medmm.report_leak import cover_answers, note_leak
 from medmm.results import Diagnosis, Explanation
 from medmm.types import Case, Note
@@ -46,7 +47,13 @@ class DiagnosesCases(Protocol):
     def diagnose(self, case: Case) -> Diagnosis:
         """Return the answers for a case."""
 
-    def explain(self, case: Case, diagnosis: Diagnosis, level: Literal["fast", "full"] = "fast") -> Explanation:
+    def explain(
+        self,
+        case: Case,
+        diagnosis: Diagnosis,
+        level: Literal["fast", "full"] = "fast",
+        methods: ExplanationMethods | None = None,
+    ) -> Explanation:
         """Return why."""
 
 
@@ -129,7 +136,7 @@ class Judge:
         level = self.config.explain
         if level == "none":
             return bare
-        explain: Callable[[], Explanation] = lambda: self.model.explain(case, diagnosis, level)  # noqa: E731
+        explain: Callable[[], Explanation] = lambda: self.model.explain(case, diagnosis, level, self.config.methods)  # noqa: E731
         explanation = attempt("explain", explain, self.clock)
         if isinstance(explanation, Refused):
             sentence = f"The explanation failed ({explanation.code}); the diagnosis stands without it."

@@ -58,7 +58,16 @@ class LstmTextEncoder(nn.Module):
 
     def states(self, encoded: Encoded) -> Float[Tensor, "W T F"]:
         """Contextual states of the words."""
-        return self.lstm(self.embed(encoded.ids))[0]
+        return self.contextual(self.embed(encoded.ids), encoded)
+
+    def contextual(self, embedded: Float[Tensor, "W T E"], encoded: Encoded) -> Float[Tensor, "W T F"]:
+        """The states that vectors of words lead to."""
+        return self.lstm(embedded)[0]
+
+    @property
+    def mask_id(self) -> int:
+        """The bucket of a hidden word."""
+        return self.config.n_buckets
 
     def sentences(self, states: Float[Tensor, "W T F"], encoded: Encoded) -> Float[Tensor, "N F"]:
         """One vector a sentence: the mean of its words' states."""

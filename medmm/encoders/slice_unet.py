@@ -27,6 +27,16 @@ class TrunkOutput:
     features: Float[Tensor, "B F D h w"]
 
 
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """What lies between the two halves of the network: skips, and the levels that features are taken from."""
+
+    full: Float[Tensor, "N F0 H W"]
+    half: Float[Tensor, "N F1 H2 W2"]
+    quarter: Float[Tensor, "N F2 h w"]
+    deepest: Float[Tensor, "N F4 H16 W16"]
+
+
 class SliceUNet(nn.Module):
     """MONAI's BasicUNet (Falk et al., Nature Methods 2019) over slices, giving logits and features.
 
@@ -59,26 +69,39 @@ class SliceUNet(nn.Module):
 
     def slices(self, stacks: Float[Tensor, "N S H W"]) -> tuple[Float[Tensor, "N R H W"], Float[Tensor, "N F h w"]]:
         """Logits and features of slices that already hold their neighbours and presence channels."""
+        return self.decode(self.encode(stacks))
+
+    def encode(self, stacks: Float[Tensor, "N S H W"]) -> Levels:
+        """The levels of the network up to the decoder's quarter resolution; `decode` goes on from there."""
         net = self.unet
-        level0 = net.conv_0(stacks)
-        level1 = net.down_1(level0)
-        level2 = net.down_2(level1)
+        full = net.conv_0(stacks)
+        half = net.down_1(full)
+        level2 = net.down_2(half)
         level3 = net.down_3(level2)
         deepest = net.down_4(level3)
-        up4 = net.upcat_4(deepest, level3)
-        up3 = net.upcat_3(up4, level2)  # a quarter of the resolution
-        up2 = net.upcat_2(up3, level1)
-        up1 = net.upcat_1(up2, level0)
-        deepest_at_quarter = functional.interpolate(deepest, size=up3.shape[-2:], mode="bilinear", align_corners=False)
-        return net.final_conv(up1), torch.cat([deepest_at_quarter, up3], dim=1)
+        quarter = net.upcat_3(net.upcat_4(deepest, level3), level2)
+        return Levels(full=full, half=half, quarter=quarter, deepest=deepest)
+
+    def decode(self, levels: Levels) -> tuple[Float[Tensor, "N R H W"], Float[Tensor, "N F h w"]]:
+        """Logits and features of what `encode` gave. Attributions attach to `levels.quarter`."""
+        net, quarter = self.unet, levels.quarter
+        last = net.upcat_1(net.upcat_2(quarter, levels.half), levels.full)
+        deepest_at_quarter = functional.interpolate(
+            levels.deepest, size=quarter.shape[-2:], mode="bilinear", align_corners=False
+        )
+        return net.final_conv(last), torch.cat([deepest_at_quarter, quarter], dim=1)
 
 
 def look(trunk: SliceUNet, volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]) -> TrunkOutput:
     """What the trunk sees, with regions averaged (as probabilities) over the volume and its left-right mirror image."""
     plain = trunk(volume, present)
     mirrored = trunk(volume.flip(-1), present).region_logits.flip(-1)
-    mean = (plain.region_logits.sigmoid() + mirrored.sigmoid()) / 2
-    return TrunkOutput(region_logits=torch.logit(mean, eps=1e-6), features=plain.features)
+    return TrunkOutput(region_logits=mean_logits(plain.region_logits, mirrored), features=plain.features)
+
+
+def mean_logits(first: Float[Tensor, "*B"], second: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+    """The logit of the mean of two probabilities."""
+    return torch.logit((first.sigmoid() + second.sigmoid()) / 2, eps=1e-6)
 
 
 def with_neighbours(volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]) -> Float[Tensor, "B D S H W"]:

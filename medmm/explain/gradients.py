@@ -3,11 +3,14 @@
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from medmm.config import TaskSpec
 from medmm.encoders.tokens import Tokens
 from medmm.inputs import CaseReader, CaseView, collate
 from medmm.model import ModelInputs, ModelOutput
+from medmm.results import TaskKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,12 @@ class Traced:
     leaves: Leaves
     reference: Leaves
 
+    def embedding(self) -> Tensor:
+        """The case's embedding (F,), from which every fusion task is answered."""
+        if self.output.fused is None:
+            raise ValueError("Expected a model that fuses modalities.")
+        return self.output.fused.case[0].detach()
+
 
 @dataclass(frozen=True, slots=True)
 class Contributions:
@@ -44,9 +53,9 @@ class Contributions:
     `lesion` holds the gradient itself: `medmm.explain.volume` spreads it over the voxels that it was pooled from.
     """
 
-    lesion: Tensor | None
-    pieces: Tensor | None
-    nodes: Tensor | None
+    lesion: Tensor | None = None
+    pieces: Tensor | None = None
+    nodes: Tensor | None = None
     cells: Tensor | None = None
 
 
@@ -78,18 +87,25 @@ def trace(reader: CaseReader, view: CaseView) -> Traced:
     )
 
 
-def contributions(traced: Traced, task: str, target: int, *, is_independent: bool = False) -> Contributions:
-    """Return what each part of the input added to the target's logit over the mean of the other classes' logits.
+def margin(logits: Float[Tensor, "B L"], target: int, kind: TaskKind) -> Float[Tensor, " B"]:
+    """Return the target's logit over the mean of the other classes' logits; what explanations explain.
 
     Over nothing where the classes are independent of each other, as findings of a multi-label task are.
     """
-    logits = traced.output.logits[task][0]
-    others = 0 if is_independent else (logits.sum() - logits[target]) / (len(logits) - 1)
+    own = logits[:, target]
+    if kind == "multilabel" or logits.shape[1] == 1:
+        return own
+    return own - (logits.sum(dim=1) - own) / (logits.shape[1] - 1)
+
+
+def contributions(traced: Traced, task: TaskSpec, target: int) -> Contributions:
+    """Return what each part of the input added to the target's margin."""
+    answer = margin(traced.output.logits[task.name], target, task.kind)
     parts = traced.leaves
     leaves = [leaf for leaf in (parts.lesion, parts.words, parts.nodes, parts.maps) if leaf is not None]
     if not leaves:  # a record alone: its fields are left out one by one instead
-        return Contributions(None, None, None)
-    found = torch.autograd.grad(logits[target] - others, leaves, retain_graph=True, allow_unused=True)
+        return Contributions()
+    found = torch.autograd.grad(answer.sum(), leaves, retain_graph=True, allow_unused=True)
     grads = iter(found)
 
     def gradient(leaf: Tensor | None) -> Tensor | None:

@@ -1,45 +1,127 @@
-"""Voxel attributions on the source grid.
+"""Voxel attributions by the name of a method, on the source grids of the series.
 
-The lesion's vector is pooled from cells with known weights, so its gradient can be spread back over them without loss:
-what the cells get adds up to gradient x (lesion - mean training lesion). For the trunk's features that is HiResCAM
-(Draelos and Carin, 2020) with the mean training case as reference; mean intensity and contrast spread likewise;
-position and size belong to the lesion as a whole and spread by weight. Slice tokens are not drawn.
+`lesion`: the lesion's vector is pooled from cells with known weights, so its gradient can be spread back over them
+without loss: what the cells get adds up to gradient x (lesion - mean training lesion). For the trunk's features that is
+HiResCAM (Draelos and Carin, 2020) with the mean training case as reference; mean intensity and contrast spread
+likewise; position and size belong to the lesion as a whole and spread by weight. Slice tokens are not drawn. A location
+task is answered from where the region lies: its evidence is the region's probability.
+
+The other methods go through the trunk: `medmm.explain.activation_maps`, `medmm.explain.sensitivity`.
 """
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from medmm.config import TaskSpec
 from medmm.encoders.volume import N_POSITION, UNIFORM_WEIGHT, marked_mass
+from medmm.explain import activation_maps, sensitivity
+from medmm.explain.methods import VolumeMethod
+from medmm.explain.question import VolumeQuestion
 from medmm.inputs import CaseView
 from medmm.model import MultimodalModel
 from medmm.results import VolumeAttribution
 
-METHOD = "HiResCAM over the lesion"
+LESION_METHOD = "HiResCAM over the lesion"
+REGION_METHOD = "region probability"
+
+_ACTIVATION_MAPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "gradcam": activation_maps.gradcam,
+    "gradcam++": activation_maps.gradcam_plus_plus,
+    "hirescam": activation_maps.hirescam,
+    "layercam": activation_maps.layercam,
+}
+_SENSITIVITY: dict[str, Callable[[VolumeQuestion], Tensor]] = {
+    "integrated_gradients": sensitivity.integrated_gradients,
+    "smoothgrad": sensitivity.smoothgrad,
+    "occlusion": sensitivity.occlusion,
+}
+TITLES: dict[str, str] = {
+    "gradcam": "Grad-CAM",
+    "gradcam++": "Grad-CAM++",
+    "hirescam": "HiResCAM",
+    "layercam": "LayerCAM",
+    "integrated_gradients": "integrated gradients",
+    "smoothgrad": "SmoothGrad",
+    "occlusion": "occlusion",
+}
 
 
-def lesion_to_attribution(
-    gradient: Tensor, view: CaseView, model: MultimodalModel, task: str, target: str
-) -> VolumeAttribution | None:
-    """Return what spoke for the target, scaled to [0, 1], on the source grid.
+def attribute_volume(
+    method: VolumeMethod, question: VolumeQuestion, view: CaseView, lesion_gradient: Tensor | None
+) -> Tensor:
+    """Return signed contributions (S, D, H, W) on the network's grid; S is 1, or one for each sequence.
 
-    None where the lesion as a whole spoke against it: a picture would then show the small rest that did not.
+    Args:
+        method: One of `medmm.explain.methods.VOLUME_METHODS`.
+        question: Which answer is asked about.
+        view: The case as it was read.
+        lesion_gradient: (P,) gradient of the answer by the lesion's vector; `lesion` needs it for fusion tasks.
     """
-    if view.seen is None or view.prepared is None or view.features.summary is None:
-        return None
-    voxels = lesion_contributions(gradient, view, model)
-    if not float(voxels.sum()) > 0:
-        return None
-    return _attribution(voxels.clamp_min(0).float().cpu().numpy(), view, task, target, METHOD)
+    if method in _ACTIVATION_MAPS:
+        return activation_maps.to_cells(_ACTIVATION_MAPS[method](*activation_maps.attend(question)), question)
+    if method in _SENSITIVITY:
+        return _SENSITIVITY[method](question)
+    if question.task.source == "location":
+        return marked_mass(question.seen.region_logits[0].sigmoid().amax(dim=0))[None]
+    if lesion_gradient is None:
+        raise ValueError("Expected the gradient by the lesion's vector.")
+    return lesion_contributions(lesion_gradient, view, question.reader.model)[None]
 
 
-def region_to_attribution(view: CaseView, task: str, target: str) -> VolumeAttribution | None:
-    """For location tasks the evidence is where the region lies: return the region's probability where it counts."""
-    if view.seen is None:
-        return None
-    chance = view.seen.region_logits[0].sigmoid().amax(dim=0)
-    return _attribution(marked_mass(chance).float().cpu().numpy(), view, task, target, "region probability")
+def place(
+    contributions: Tensor, view: CaseView, roles: Sequence[str], *, task: str, target: str, method: str
+) -> tuple[VolumeAttribution, ...]:
+    """Return what spoke for the target, scaled to [0, 1] over all series, each series on its own source grid.
+
+    Empty where the volume as a whole spoke against the target: a picture would then show the small rest that did not.
+
+    Args:
+        contributions: (S, D, H, W) on the network's grid; S is 1 or the number of `roles`.
+        view: The case.
+        roles: The model's sequences in the order of its channels.
+        task: Name of the question.
+        target: Name of the answer.
+        method: What the attribution is called in results.
+    """
+    if view.prepared is None or not float(contributions.sum()) > 0:
+        return ()
+    positive = contributions.clamp_min(0).float().cpu().numpy()
+    positive = positive / positive.max()
+    grid = view.prepared.grid
+    if len(positive) == 1:
+        placed = {grid.role: (grid.to_source(positive[0]), grid.affine_ras)}
+    else:
+        volumes = view.case.volumes
+        placed = {
+            role: (grid.to_volume(values, volumes[role]), volumes[role].affine_ras)
+            for role, values in zip(roles, positive, strict=True)
+            if role in volumes
+        }
+    peak = max(float(values.max()) for values, _ in placed.values())
+    masses = {role: float(values.sum(dtype=np.float64)) for role, (values, _) in placed.items()}
+    return tuple(
+        VolumeAttribution(
+            role=role,
+            task=task,
+            target=target,
+            method=method,
+            values=np.clip(values / max(peak, 1e-12), 0, 1).astype(np.float32),
+            affine_ras=affine,
+            share=masses[role] / max(sum(masses.values()), 1e-12),
+        )
+        for role, (values, affine) in placed.items()
+    )
+
+
+def title_of(method: VolumeMethod, task: TaskSpec) -> str:
+    """What a method is called in results."""
+    if method == "lesion":
+        return REGION_METHOD if task.source == "location" else LESION_METHOD
+    return TITLES[method]
 
 
 @torch.no_grad()
@@ -78,18 +160,3 @@ def lesion_contributions(gradient: Tensor, view: CaseView, model: MultimodalMode
     weights = weights / weights.sum()
     at_voxels = functional.interpolate((cells + whole)[None, None], size=mass.shape[2:], mode="nearest")
     return (weights * at_voxels)[0, 0]
-
-
-def _attribution(values: np.ndarray, view: CaseView, task: str, target: str, method: str) -> VolumeAttribution | None:
-    if view.prepared is None or not values.max() > 0:
-        return None
-    grid = view.prepared.grid
-    on_source = grid.to_source(values / values.max())
-    return VolumeAttribution(
-        role=grid.role,
-        task=task,
-        target=target,
-        method=method,
-        values=np.clip(on_source / max(float(on_source.max()), 1e-12), 0, 1).astype(np.float32),
-        affine_ras=grid.affine_ras,
-    )

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from medmm.errors import InputError
+from medmm.explain.methods import ExplanationMethods
 from medmm.results import (
     ClassLabel,
     Diagnosis,
@@ -109,7 +110,13 @@ class RuleModel:
             ),
         )
 
-    def explain(self, case: Case, diagnosis: Diagnosis, level: Literal["fast", "full"] = "fast") -> Explanation:
+    def explain(
+        self,
+        case: Case,
+        diagnosis: Diagnosis,
+        level: Literal["fast", "full"] = "fast",
+        methods: ExplanationMethods | None = None,
+    ) -> Explanation:
         if self.explain_fails:
             raise RuntimeError("SECRET")
         flair, target = case.volumes["flair"], diagnosis.tasks["diagnosis"].prediction
