@@ -16,7 +16,7 @@ from medmm.explain.methods import ExplanationMethods
 from medmm.explain.modality import field_attributions, modality_shares
 from medmm.explain.question import ask
 from medmm.explain.text import integrated_pieces, pieces_to_sentences, pieces_to_words
-from medmm.explain.volume import attribute_volume, place, title_of
+from medmm.explain.volume import attribute_volume, place, speaks_for, title_of
 from medmm.inputs import CaseReader, CaseView
 from medmm.results import ConceptAttribution, Diagnosis, Explanation, ModalityShare, TaskExplanation, TaskResult
 from medmm.types import Case, Note
@@ -80,8 +80,9 @@ def explain_task(
         found = attribute_volume(methods.volume, question, view, parts.lesion)
         roles = question.reader.config.volume.preprocessing.roles  # type: ignore[union-attr]  # there is a volume
         title = title_of(methods.volume, task)
-        volumes = place(found, view, roles, task=task.name, target=result.prediction, method=title)
-        explained = replace(explained, volumes=volumes)
+        if speaks_for(methods.volume, found):
+            volumes = place(found, view, roles, task=task.name, target=result.prediction, method=title)
+            explained = replace(explained, volumes=volumes)
     elif parts.cells is not None:
         explained = replace(explained, volumes=cells_to_attributions(parts.cells, view, task.name, result.prediction))
     if task.source == "location":

@@ -9,7 +9,8 @@ from medmm.explain.question import VolumeQuestion
 STEPS = 8
 NOISY_SAMPLES = 8
 NOISE = 0.15  # of the head's deviation, which is 1 after standardising
-PATCH = (3, 16, 16)  # slices, and cells of the network's grid
+BOX_SLICES = 3
+BOXES_A_SIDE = 8  # of a slice
 
 
 def integrated_gradients(question: VolumeQuestion, steps: int = STEPS) -> Float[Tensor, "C D H W"]:
@@ -48,7 +49,7 @@ def smoothgrad(question: VolumeQuestion, samples: int = NOISY_SAMPLES) -> Float[
 
 
 @torch.no_grad()
-def occlusion(question: VolumeQuestion, patch: tuple[int, int, int] = PATCH) -> Float[Tensor, "1 D H W"]:
+def occlusion(question: VolumeQuestion) -> Float[Tensor, "1 D H W"]:
     """How far the margin falls when a box of the head becomes the head's mean (Zeiler and Fergus, ECCV 2014).
 
     Boxes tile the head; all sequences are covered together. Only slices that a box touches are looked at again, some
@@ -58,6 +59,7 @@ def occlusion(question: VolumeQuestion, patch: tuple[int, int, int] = PATCH) -> 
     full = float(question.margin_of(question.seen, volume))
     falls = torch.zeros_like(volume[0, 0])
     size = volume.shape[2:]
+    patch = (BOX_SLICES, size[1] // BOXES_A_SIDE, size[2] // BOXES_A_SIDE)
     for corner in _corners(size, patch):
         box = tuple(slice(start, start + edge) for start, edge in zip(corner, patch, strict=True))
         if not bool(head[box].any()):

@@ -77,7 +77,7 @@ def place(
 ) -> tuple[VolumeAttribution, ...]:
     """Return what spoke for the target, scaled to [0, 1] over all series, each series on its own source grid.
 
-    Empty where the volume as a whole spoke against the target: a picture would then show the small rest that did not.
+    Empty where nothing did.
 
     Args:
         contributions: (S, D, H, W) on the network's grid; S is 1 or the number of `roles`.
@@ -87,7 +87,7 @@ def place(
         target: Name of the answer.
         method: What the attribution is called in results.
     """
-    if view.prepared is None or not float(contributions.sum()) > 0:
+    if view.prepared is None or not float(contributions.max()) > 0:
         return ()
     positive = contributions.clamp_min(0).float().cpu().numpy()
     positive = positive / positive.max()
@@ -115,6 +115,15 @@ def place(
         )
         for role, (values, affine) in placed.items()
     )
+
+
+def speaks_for(method: VolumeMethod, contributions: Tensor) -> bool:
+    """Whether a picture may be shown at all.
+
+    What `lesion` gives adds up to what the whole lesion said; where that is against the target, a picture would show
+    the small rest that was not. The other methods do not add up.
+    """
+    return method != "lesion" or float(contributions.sum()) > 0
 
 
 def title_of(method: VolumeMethod, task: TaskSpec) -> str:

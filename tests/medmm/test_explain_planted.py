@@ -1,17 +1,27 @@
-"""A heatmap finds what was planted, and finds it because of what was learned."""
+"""A map finds what was planted, and finds it because of what was learned."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import tiny_models as tiny
-import torch
+from scipy import ndimage
 
+from medmm.config import TaskSpec
 from medmm.diagnose import Diagnoser
+from medmm.explain.faithfulness import points_into
+from medmm.explain.methods import VolumeMethod
+from medmm.explain.question import ask
+from medmm.explain.volume_checks import DIES_BELOW, likeness_when_shuffled, volume_map
 from medmm.inputs import CaseReader
-from medmm.model import MultimodalModel
+from medmm.preprocess import region_to_model_grid
 from medmm.types import Case
 from pipelines.training.what import WhatSettings, fit_locations, train_what
 
-N_UNSEEN = 12
+N_UNSEEN, N_MAPS, N_OCCLUDED = 12, 4, 2
+MARGIN = (3, 9, 9)  # half a box of the occlusion to each side
 
 
 def phantom_of(seed: int) -> tiny.Phantom:
@@ -41,38 +51,69 @@ def diagnoser() -> Diagnoser:
     return tiny.build_diagnoser(model)
 
 
-def share_of_peaks_in_lesion(diagnoser: Diagnoser, task: str) -> float:
-    """How often the brightest voxel of the heatmap lies in the planted ball, or within two voxels of it."""
+@dataclass(frozen=True)
+class Found:
+    """Share of maps that peak in the ball or a box beside it, and mean likeness to the maps of shuffled weights."""
+
+    hits: float
+    likeness: float
+
+
+@pytest.fixture(scope="module")
+def found(diagnoser: Diagnoser) -> Callable[[TaskSpec, VolumeMethod], Found]:
+    """What a method finds in unseen phantoms, by task; computed once each."""
+
+    @functools.cache
+    def measure(task: TaskSpec, method: VolumeMethod) -> Found:
+        hits, likeness = [], []
+        for seed in range(100, 100 + (N_OCCLUDED if method == "occlusion" else N_MAPS)):
+            case = case_of(seed)
+            answer = task.index(diagnoser.diagnose(case).tasks[task.name].prediction)
+            view = diagnoser.view(case)
+            question = ask(diagnoser.reader, view, task, answer)
+            values = volume_map(diagnoser.reader, view, task, answer, method)
+            assert question is not None and values is not None and view.prepared is not None
+            ball = region_to_model_grid(phantom_of(seed).mask, view.prepared.grid)
+            hits.append(
+                points_into(values.clamp_min(0).sum(dim=0).numpy(), ndimage.binary_dilation(ball, np.ones(MARGIN)))
+            )
+            likeness.append(likeness_when_shuffled(question, view, values, method))
+        return Found(hits=float(np.mean(hits)), likeness=float(np.mean(likeness)))
+
+    return measure
+
+
+# Grad-CAM and Grad-CAM++ weigh whole channels, and do not find what a region of one in sixty cells decides.
+METHODS = [
+    "lesion",
+    "hirescam",
+    "layercam",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("integrated_gradients", "smoothgrad", "occlusion")),
+]
+
+
+# By chance one in six: so much of the volume a ball and its margin fill.
+@pytest.mark.parametrize("task", [tiny.KIND, tiny.SIDE], ids=["kind", "side"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_map_peaks_in_the_planted_ball(
+    found: Callable[[TaskSpec, VolumeMethod], Found], task: TaskSpec, method: VolumeMethod
+) -> None:
+    assert found(task, method).hits >= 0.75
+
+
+@pytest.mark.parametrize("task", [tiny.KIND, tiny.SIDE], ids=["kind", "side"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_map_dies_when_the_weights_are_shuffled(
+    found: Callable[[TaskSpec, VolumeMethod], Found], task: TaskSpec, method: VolumeMethod
+) -> None:
+    assert found(task, method).likeness < DIES_BELOW
+
+
+def test_the_brightest_voxel_on_the_source_grid_lies_in_the_planted_ball(diagnoser: Diagnoser) -> None:
     hits = []
     for seed in range(100, 100 + N_UNSEEN):
-        case, phantom = case_of(seed), phantom_of(seed)
-        volumes = diagnoser.explain(case, diagnoser.diagnose(case)).tasks[task].volumes
-        if volumes:
-            peak = np.array(volumes[0].peak_index)
-            hits.append(np.abs(np.argwhere(phantom.mask) - peak).max(axis=1).min() <= 2)
-        else:
-            hits.append(False)
-    return float(np.mean(hits))
+        case, mask = case_of(seed), phantom_of(seed).mask
+        volumes = diagnoser.explain(case, diagnoser.diagnose(case)).tasks["kind"].volumes
+        hits.append(bool(volumes) and points_into(volumes[0].values, ndimage.binary_dilation(mask, np.ones((5, 5, 3)))))
 
-
-def shuffle_trunk(model: MultimodalModel) -> None:
-    """Permute the numbers of every tensor of the trunk, so that only what was learned is lost."""
-    generator = torch.Generator().manual_seed(0)
-    for value in model.trunk.parameters():
-        order = torch.randperm(value.numel(), generator=generator)
-        value.copy_(value.flatten()[order].reshape(value.shape))
-
-
-@pytest.mark.parametrize("task", ["kind", "side"])
-def test_the_heatmap_peaks_in_the_planted_ball(diagnoser: Diagnoser, task: str) -> None:
-    # By chance one in ten: so much of the volume a ball and its margin fill.
-    assert share_of_peaks_in_lesion(diagnoser, task) >= 0.75
-
-
-def test_the_region_dies_when_the_weights_of_the_trunk_are_shuffled(diagnoser: Diagnoser) -> None:
-    model = tiny.build_model(diagnoser.model.config)
-    model.load_state_dict(diagnoser.model.state_dict())
-    with torch.no_grad():
-        shuffle_trunk(model)
-
-    assert share_of_peaks_in_lesion(tiny.build_diagnoser(model), "side") <= 0.25
+    assert np.mean(hits) >= 0.75
