@@ -13,21 +13,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medmm.config import TaskSpec
 from medmm.encoders.volume import marked_mass
-from medmm.explain.faithfulness import curves, mass_in, order_by_map, points_into
+from medmm.explain.activation_maps import attend, to_cells
+from medmm.explain.faithfulness import curves, likeness, mass_in, order_by_map, points_into
 from medmm.explain.gradients import contributions, trace
-from medmm.explain.methods import VOLUME_METHODS, VolumeMethod
+from medmm.explain.methods import VOLUME_METHODS
 from medmm.explain.question import VolumeQuestion, ask
-from medmm.explain.volume import attribute_volume, speaks_for
-from medmm.explain.volume_checks import RandomOrders, likeness_when_noisy, likeness_when_shuffled, random_orders
-from medmm.inputs import CaseView
+from medmm.explain.volume import ACTIVATION_MAPS, attribute_volume, speaks_for
+from medmm.explain.volume_checks import RandomOrders, noisy, random_orders, seen_again, shuffled_model
+from medmm.inputs import CaseReader, CaseView
 from medmm.types import Case
 
 if TYPE_CHECKING:
     from medmm.diagnose import Diagnoser
 
 BASELINES = ("random", "centre", "region")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapTests:
+    """`curves`: deletion and insertion, some twenty passes and six a map. `again`: shuffled weights and noise."""
+
+    curves: bool = True
+    again: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +74,9 @@ def measure_maps(
     *,
     tasks: Iterable[str] | None = None,
     methods: Sequence[str] = (*VOLUME_METHODS, *BASELINES),
-    with_shuffled: bool = True,
+    tests: MapTests | None = None,
 ) -> list[MapScores]:
-    """Return the scores of a case's maps for its most probable answers; empty without a volume.
+    """Return the scores of a case's maps for its most probable answers; empty without a volume that has regions.
 
     Args:
         diagnoser: The model.
@@ -76,9 +84,10 @@ def measure_maps(
         mask: Known lesion (I, J, K) on the grid of the series that maps are drawn on, if there is one.
         tasks: Names of the tasks; all by default.
         methods: Names of volume methods and of baselines.
-        with_shuffled: Also run the methods on shuffled weights and on a noisy volume: three times the work.
+        tests: Which tests are run; all by default.
     """
     view, diagnosis = diagnoser.view(case), diagnoser.diagnose(case)
+    tests = tests or MapTests()
     chosen = [task for task in diagnoser.model.labels.tasks if tasks is None or task.name in set(tasks)]
     rows: list[MapScores] = []
     at_random: RandomOrders | None = None
@@ -86,25 +95,40 @@ def measure_maps(
         question = ask(diagnoser.reader, view, task, task.index(diagnosis.tasks[task.name].prediction))
         if question is None:
             return []
-        at_random = at_random or random_orders(question, np.random.default_rng(1))
-        for method in methods:
-            found = _map(diagnoser, view, task, question, method)
-            rows.append(_score(question, view, found, method, at_random, mask, with_shuffled))
+        if tests.curves and at_random is None:
+            at_random = random_orders(question, np.random.default_rng(1))
+        maps = maps_of(question, view, methods)
+        again = _again(question, view, [name for name in methods if name in VOLUME_METHODS]) if tests.again else {}
+        for name, found in maps.items():
+            rows.append(_score(question, view, name, found, mask, at_random, again.get(name)))
     return rows
 
 
-def _map(diagnoser: "Diagnoser", view: CaseView, task: TaskSpec, question: VolumeQuestion, method: str) -> Tensor:
-    if method == "random":
+def maps_of(question: VolumeQuestion, view: CaseView, methods: Sequence[str]) -> dict[str, Tensor]:
+    """Return contributions (S, D, H, W) by method or baseline; the Grad-CAM family shares its two passes."""
+    gradient = None
+    if "lesion" in methods and question.task.source == "fusion":
+        traced = trace(question.reader, view)
+        gradient = contributions(traced, question.task, question.target).lesion
+    shared = attend(question) if any(name in ACTIVATION_MAPS for name in methods) else None
+    maps: dict[str, Tensor] = {}
+    for name in methods:
+        if name in BASELINES:
+            maps[name] = _baseline(question, name)
+        elif shared is not None and name in ACTIVATION_MAPS:
+            maps[name] = to_cells(ACTIVATION_MAPS[name](*shared), question)
+        else:
+            maps[name] = attribute_volume(name, question, view, gradient)  # type: ignore[arg-type]  # checked there
+    return maps
+
+
+def _baseline(question: VolumeQuestion, name: str) -> Tensor:
+    if name == "random":
         noise = torch.rand(question.volume.shape[2:], generator=torch.Generator().manual_seed(0))
         return (noise.to(question.volume.device) * question.head())[None]
-    if method == "centre":
+    if name == "centre":
         return _centre(question)[None]
-    if method == "region":
-        return marked_mass(question.seen.region_logits[0].sigmoid().amax(dim=0))[None]
-    gradient = None
-    if method == "lesion" and task.source == "fusion":
-        gradient = contributions(trace(diagnoser.reader, view), task, question.target).lesion
-    return attribute_volume(method, question, view, gradient)  # type: ignore[arg-type]  # checked in `attribute_volume`
+    return marked_mass(question.seen.region_logits[0].sigmoid().amax(dim=0))[None]
 
 
 def _centre(question: VolumeQuestion) -> Tensor:
@@ -117,21 +141,37 @@ def _centre(question: VolumeQuestion) -> Tensor:
     return (-(((grid - middle) / (extent / 4)).square().sum(dim=-1)) / 2).exp() * head
 
 
+def _again(question: VolumeQuestion, view: CaseView, methods: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
+    """The maps of shuffled weights and of a noisy volume, by method."""
+    reader = question.reader
+    other = CaseReader(shuffled_model(reader.model), reader.text_encoder, reader.graph)
+    pairs = []
+    for changed in (
+        seen_again(other, view, question, question.volume),
+        seen_again(reader, view, question, noisy(question)),
+    ):
+        asked = ask(changed.reader, changed.view, question.task, question.target)
+        assert asked is not None  # the question was asked about a volume
+        pairs.append(maps_of(asked, changed.view, methods))
+    return {name: (pairs[0][name], pairs[1][name]) for name in methods}
+
+
 def _score(
     question: VolumeQuestion,
     view: CaseView,
-    found: Tensor,
     method: str,
-    at_random: RandomOrders,
+    found: Tensor,
     mask: np.ndarray | None,
-    with_shuffled: bool,
+    at_random: RandomOrders | None,
+    again: tuple[Tensor, Tensor] | None,
 ) -> MapScores:
     name, target, nan = question.task.name, question.target, float("nan")
-    is_method = method in VOLUME_METHODS
-    has_map = float(found.max()) > 0 and (not is_method or speaks_for(method, found))  # type: ignore[arg-type]  # just tested
-    own = curves(question, order_by_map(found, question, np.random.default_rng(0))) if has_map else None
+    has_map = float(found.max()) > 0 and speaks_for(method, found)
+    own = None
+    if has_map and at_random is not None:
+        own = curves(question, order_by_map(found, question, np.random.default_rng(0)))
     points, mass, share = _in_mask(question, view, found, mask) if has_map else (nan, nan, nan)
-    retry: VolumeMethod | None = method if is_method and with_shuffled and has_map else None  # type: ignore[assignment]  # just tested
+    head = question.head()
     return MapScores(
         case=view.case.case_id,
         task=name,
@@ -139,11 +179,11 @@ def _score(
         method=method,
         has_map=has_map,
         deletion=nan if own is None else float(own.deletion[name][target]),
-        deletion_random=at_random.deletion(name, target),
+        deletion_random=nan if at_random is None else at_random.deletion(name, target),
         insertion=nan if own is None else float(own.insertion[name][target]),
-        insertion_random=at_random.insertion(name, target),
-        shuffled=nan if retry is None else likeness_when_shuffled(question, view, found, retry),
-        repeated=nan if retry is None else likeness_when_noisy(question, view, found, retry),
+        insertion_random=nan if at_random is None else at_random.insertion(name, target),
+        shuffled=nan if again is None or not has_map else likeness(found, again[0], head),
+        repeated=nan if again is None or not has_map else likeness(found, again[1], head),
         points=points,
         mass=mass,
         mask_share=share,

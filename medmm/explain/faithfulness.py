@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from medmm.explain.question import VolumeQuestion
 
-FRACTIONS = (0.02, 0.05, 0.15, 0.4)  # of the head's blocks; each step counts alike
+FRACTIONS = (0.02, 0.1, 0.4)  # of the head's blocks; each step counts alike
 BLOCK = 4  # cells of a slice, the resolution of the trunk's features
 
 
@@ -62,7 +62,7 @@ def order_by_map(
 
 def in_blocks(contributions: Float[Tensor, "S D H W"]) -> Float[Tensor, "D h w"]:
     """What spoke for the answer, summed over sequences, mean over each block."""
-    return functional.avg_pool2d(contributions.clamp_min(0).sum(dim=0), BLOCK)
+    return functional.avg_pool2d(contributions.float().clamp_min(0).sum(dim=0), BLOCK)
 
 
 def likeness(first: Float[Tensor, "S D H W"], second: Float[Tensor, "S D H W"], head: Bool[Tensor, "D H W"]) -> float:

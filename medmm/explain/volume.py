@@ -28,7 +28,7 @@ from medmm.results import VolumeAttribution
 LESION_METHOD = "HiResCAM over the lesion"
 REGION_METHOD = "region probability"
 
-_ACTIVATION_MAPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+ACTIVATION_MAPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "gradcam": activation_maps.gradcam,
     "gradcam++": activation_maps.gradcam_plus_plus,
     "hirescam": activation_maps.hirescam,
@@ -61,8 +61,8 @@ def attribute_volume(
         view: The case as it was read.
         lesion_gradient: (P,) gradient of the answer by the lesion's vector; `lesion` needs it for fusion tasks.
     """
-    if method in _ACTIVATION_MAPS:
-        return activation_maps.to_cells(_ACTIVATION_MAPS[method](*activation_maps.attend(question)), question)
+    if method in ACTIVATION_MAPS:
+        return activation_maps.to_cells(ACTIVATION_MAPS[method](*activation_maps.attend(question)), question)
     if method in _SENSITIVITY:
         return _SENSITIVITY[method](question)
     if question.task.source == "location":
@@ -117,7 +117,7 @@ def place(
     )
 
 
-def speaks_for(method: VolumeMethod, contributions: Tensor) -> bool:
+def speaks_for(method: str, contributions: Tensor) -> bool:
     """Whether a picture may be shown at all.
 
     What `lesion` gives adds up to what the whole lesion said; where that is against the target, a picture would show

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from medmm.config import TaskSpec
@@ -108,22 +109,46 @@ def check_volume(
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A case as another model sees it, or another volume as the same model does."""
+
+    reader: CaseReader
+    view: CaseView
+
+
 def likeness_when_shuffled(question: VolumeQuestion, view: CaseView, found: Tensor, method: VolumeMethod) -> float:
     """Rank correlation of a map with that of the same model, the numbers of every tensor of weights in random order."""
     reader = question.reader
-    model = shuffled_model(reader.model)
-    other = CaseReader(model, reader.text_encoder, reader.graph)
-    again = _map_of(other, view, question.volume, question, method)
-    return likeness(found, again, question.head())
+    other = CaseReader(shuffled_model(reader.model), reader.text_encoder, reader.graph)
+    return _likeness(question, seen_again(other, view, question, question.volume), found, method)
 
 
 def likeness_when_noisy(question: VolumeQuestion, view: CaseView, found: Tensor, method: VolumeMethod) -> float:
-    """Rank correlation of a map with that of the volume with Gaussian noise in the head, always the same noise."""
+    """Rank correlation of a map with that of the volume with noise in the head."""
+    return _likeness(question, seen_again(question.reader, view, question, noisy(question)), found, method)
+
+
+def noisy(question: VolumeQuestion) -> Float[Tensor, "1 C D H W"]:
+    """The volume with a little Gaussian noise in the head, always the same."""
     generator = torch.Generator().manual_seed(0)
     noise = NOISE * torch.randn(question.volume.shape, generator=generator).to(question.volume.device)
-    noisy = question.volume + noise * question.head() * question.present[..., None, None, None]
-    again = _map_of(question.reader, view, noisy, question, method)
-    return likeness(found, again, question.head())
+    return question.volume + noise * question.head() * question.present[..., None, None, None]
+
+
+def seen_again(reader: CaseReader, view: CaseView, question: VolumeQuestion, volume: Tensor) -> Changed:
+    """The case with what a trunk sees in a volume; report, record and subgraph stay."""
+    assert view.prepared is not None  # the question was asked about a volume
+    with torch.no_grad():
+        seen = look(reader.model.trunk, volume, question.present)
+        summary = summarise(seen, volume, question.present)
+    changed = replace(
+        view,
+        seen=seen,
+        features=replace(view.features, summary=summary),
+        prepared=replace(view.prepared, array=volume[0].cpu().numpy()),
+    )
+    return Changed(reader, changed)
 
 
 def shuffled_model(model: MultimodalModel, seed: int = 0) -> MultimodalModel:
@@ -137,20 +162,6 @@ def shuffled_model(model: MultimodalModel, seed: int = 0) -> MultimodalModel:
     return other
 
 
-def _map_of(
-    reader: CaseReader, view: CaseView, volume: Tensor, question: VolumeQuestion, method: VolumeMethod
-) -> Tensor:
-    """The map for another model or another volume; report, record and subgraph stay."""
-    assert view.prepared is not None  # the question was asked about a volume
-    with torch.no_grad():
-        seen = look(reader.model.trunk, volume, question.present)
-        summary = summarise(seen, volume, question.present)
-    changed = replace(
-        view,
-        seen=seen,
-        features=replace(view.features, summary=summary),
-        prepared=replace(view.prepared, array=volume[0].cpu().numpy()),
-    )
-    found = volume_map(reader, changed, question.task, question.target, method)
-    assert found is not None
-    return found
+def _likeness(question: VolumeQuestion, changed: Changed, found: Tensor, method: VolumeMethod) -> float:
+    again = volume_map(changed.reader, changed.view, question.task, question.target, method)
+    return 0.0 if again is None else likeness(found, again, question.head())

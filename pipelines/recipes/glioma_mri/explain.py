@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from medmm.diagnose import load_model
-from medmm.explain.cohort import measure_maps
+from medmm.explain.cohort import MapTests, measure_maps
 from medmm.explain.volume_checks import DIES_BELOW, REPEATS_FROM
 from medmm.types import Case, Record
 from pipelines.recipes.glioma_mri.data import Patient, read_patients, read_volumes
@@ -32,7 +32,7 @@ class Measurement:
     count: int
     methods: tuple[str, ...]
     tasks: tuple[str, ...]
-    with_shuffled: bool
+    tests: MapTests
     max_slices: int
 
 
@@ -56,9 +56,7 @@ def measure_patients(data: Path, rows: Path, what: Measurement) -> None:
         logger.info("%s ...", name)
         case = Case(case_id=name, volumes=volumes, record=_record(patients[number]))
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            scores = measure_maps(
-                diagnoser, case, mask, tasks=what.tasks, methods=what.methods, with_shuffled=what.with_shuffled
-            )
+            scores = measure_maps(diagnoser, case, mask, tasks=what.tasks, methods=what.methods, tests=what.tests)
         with rows.open("a", encoding="utf-8") as stream:
             stream.write("".join(json.dumps(score.to_dict()) + "\n" for score in scores))
 
