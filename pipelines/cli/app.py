@@ -23,6 +23,7 @@ from pipelines.cli.merge import merge
 from pipelines.cli.models import models
 from pipelines.cli.receive import receive
 from pipelines.cli.report import report
+from pipelines.cli.select import select
 from pipelines.cli.send import send
 from pipelines.cli.similar import similar
 from pipelines.cli.train import train
@@ -75,6 +76,7 @@ app.command()(merge)
 app.command()(train)
 app.command()(evaluate)
 app.command()(similar)
+app.command()(select)
 app.command()(report)
 app.command("export-nifti")(export_nifti)
 app.add_typer(models, name="models")

@@ -29,6 +29,9 @@ def evaluate(
     allow_other_graph: Annotated[
         bool, typer.Option("--allow-other-graph", help="Run although the knowledge graph is not the model's.")
     ] = False,
+    allow_training_cases: Annotated[
+        bool, typer.Option("--allow-training-cases", help="Go on although the model was trained on some of the cases.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier evaluation in the folder.")
     ] = False,
@@ -72,6 +75,7 @@ def evaluate(
         has_pictures=pictures,
         may_overwrite=overwrite,
         allow_other_graph=allow_other_graph,
+        allow_training_cases=allow_training_cases,
     )
     with RunView(is_quiet=quiet) as view:
         result = run(job, view)

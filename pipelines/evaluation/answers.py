@@ -1,7 +1,8 @@
 """A model's answers to the labelled cases of a manifest, with everything that the tables of the evaluation need."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from medmm.config import TaskSpec
 from medmm.diagnose import Diagnoser
 from medmm.errors import InputError, UsageError
 from medmm.results import Diagnosis, Region
+from medmm.types import Case
 from pipelines.engine import Refused, attempt
 from pipelines.evaluation.acquisition import Facts, acquisition_facts
 from pipelines.evaluation.gallery import thumbnail
@@ -43,6 +45,7 @@ class CaseAnswer:
     regions: Mapping[str, RegionScore] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     facts: Facts = field(default_factory=dict)
+    hashes: frozenset[str] = frozenset()
     picture: str = ""
 
 
@@ -138,11 +141,19 @@ def answer_cases(
     listener: Listener = ignore,
     *,
     has_pictures: bool = True,
+    trained_on: Collection[str] = (),
 ) -> Answers:
     """Return the model's answers; a case that cannot be read or answered is recorded and never stops the rest.
 
+    Args:
+        diagnoser: The model.
+        rows: The cases.
+        controls: What every case is answered under besides.
+        listener: Is told of every case.
+        has_pictures: Keep a slice of each case.
+        trained_on: SHA-256 of files or pixels of the model's training cases, which are refused.
     Raises:
-        UsageError: As `check_labels`.
+        UsageError: As `check_labels`; `model.mismatch` for a case that the model was trained on.
     """
     tasks = diagnoser.model.labels.tasks
     check_labels(rows, tasks)
@@ -154,6 +165,12 @@ def answer_cases(
             refused[row.case] = outcome
             listener(
                 CaseDone(case_id=row.case, status="refused", done=number, reason=outcome.reason, code=outcome.code)
+            )
+        elif outcome.hashes & set(trained_on):
+            raise UsageError(
+                f"The model was trained on the case in row {number} of those to evaluate.",
+                code="model.mismatch",
+                remedy="Evaluate on other cases (--split); --allow-training-cases if it is meant.",
             )
         else:
             found.append(outcome)
@@ -176,10 +193,17 @@ def _answer(diagnoser: Diagnoser, row: ManifestRow, controls: Controls, has_pict
             regions=_score_regions(diagnosis, row.mask),
             variants=_as_probabilities(answer_variants(diagnoser, case, controls), diagnoser),
             facts=acquisition_facts(case),
+            hashes=pixel_hashes(case),
             picture=thumbnail(case, diagnosis) if has_pictures else "",
         )
 
     return attempt("diagnose", work)
+
+
+def pixel_hashes(case: Case) -> frozenset[str]:
+    """SHA-256 of a case's files and of its voxels: the same pixels in other files are the same case."""
+    files = {digest for name, digest in case.input_hashes.items() if name not in ("report", "record")}
+    return frozenset(files | {hashlib.sha256(volume.voxels.tobytes()).hexdigest() for volume in case.volumes.values()})
 
 
 def _as_probabilities(variants: Mapping[str, Logits], diagnoser: Diagnoser) -> dict[str, dict[str, np.ndarray]]:

@@ -101,7 +101,7 @@ def _facts(context: Context) -> dict[str, str]:
         "missing": _missing(answers),
         "split": f"Rows of split {context.split!r}; the manifest refuses a patient in two splits."
         if context.split
-        else "No split in the manifest: whether patients were in training is not checked.",
+        else "No split in the manifest; cases that the model says it was trained on are refused by default.",
         "model": f"{spec.name} {spec.version}, {sum(p.numel() for p in context.diagnoser.model.parameters()):,} "
         f"parameters; width {config.width}; {graph or 'no knowledge graph'}.",
         "groups": f"Subgroup tables by {columns}." if columns else "",

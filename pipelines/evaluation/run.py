@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medmm.diagnose import Diagnoser, load_model
+from medmm.diagnose import Diagnoser, find_model, load_model
 from medmm.errors import UsageError
 from medmm.report.files import write_atomic
 from medmm.report.table import csv_cell
@@ -26,6 +26,7 @@ from pipelines.manifest import Manifest, ManifestRow, read_manifest
 from pipelines.statistics import N_BOOTSTRAP, Estimate
 
 TEST_SPLIT = "test"
+TRAINING_CASES = "training_cases.json"
 FILES = ("predictions.csv", "metrics.json", "details.json", "failures.csv", "report.html")
 
 
@@ -45,6 +46,7 @@ class EvaluationJob:
     has_pictures: bool = True
     may_overwrite: bool = False
     allow_other_graph: bool = False
+    allow_training_cases: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,8 @@ def evaluate(job: EvaluationJob, listener: Listener = ignore) -> Evaluation:
     diagnoser = load_model(job.model, device=job.device, allow_other_graph=job.allow_other_graph)
     other = _other_predictions(job, diagnoser, rows, listener)
     controls = plan_controls(diagnoser) if job.has_controls else Controls()
-    answers = answer_cases(diagnoser, rows, controls, listener, has_pictures=job.has_pictures)
+    trained_on = () if job.allow_training_cases else training_cases(find_model(job.model))
+    answers = answer_cases(diagnoser, rows, controls, listener, has_pictures=job.has_pictures, trained_on=trained_on)
     if not answers.cases:
         raise UsageError(
             "No case of the manifest could be answered.",
@@ -104,6 +107,15 @@ def choose_rows(manifest: Manifest, split: str | None) -> tuple[Sequence[Manifes
     if split is None:
         split = TEST_SPLIT if any(row.split == TEST_SPLIT for row in manifest.rows) else ""
     return (manifest.of_split(split), split) if split else (manifest.rows, "")
+
+
+def training_cases(model: Path) -> frozenset[str]:
+    """Return the hashes of the cases that a model says it was trained on; none where it does not say."""
+    try:
+        found = json.loads((model / TRAINING_CASES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return frozenset()
+    return frozenset(item for item in found if isinstance(item, str)) if isinstance(found, list) else frozenset()
 
 
 def check_output(folder: Path, may_overwrite: bool) -> None:

@@ -18,6 +18,7 @@ from scipy.fft import dctn
 from medmm.config import TaskSpec
 from medmm.report_leak import find_answers
 from medmm.types import Case
+from pipelines.evaluation.answers import pixel_hashes
 from pipelines.manifest import ManifestRow
 from pipelines.training.recipe import LeakKind
 
@@ -54,10 +55,8 @@ class Leak:
 def fingerprint_of(case: Case, row: ManifestRow, tasks: Collection[TaskSpec]) -> Fingerprint:
     """Return what is compared of a case; computed once, so that its pixels can go."""
     text = case.report.text if case.report is not None else ""
-    pixels = {digest for name, digest in case.input_hashes.items() if name not in ("report", "record")}
-    pixels |= {hashlib.sha256(volume.voxels.tobytes()).hexdigest() for volume in case.volumes.values()}
     return Fingerprint(
-        hashes=frozenset(pixels),
+        hashes=pixel_hashes(case),
         pictures={role: picture_hash(volume.voxels[0]) for role, volume in case.volumes.items()},
         shingles=shingles_of(text),
         named_labels=tuple(task.name for task in tasks if task.source == "fusion" and _names_label(text, task, row)),

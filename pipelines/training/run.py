@@ -18,6 +18,7 @@ from medmm.errors import UsageError
 from medmm.report.files import write_atomic
 from pipelines.evaluation.answers import check_labels
 from pipelines.evaluation.measures import Table, to_json
+from pipelines.evaluation.run import TRAINING_CASES
 from pipelines.events import CaseDone, Found, Listener, Told, ignore
 from pipelines.manifest import Manifest, ManifestRow, read_manifest
 from pipelines.statistics import N_BOOTSTRAP
@@ -40,7 +41,7 @@ from pipelines.training.trainer import is_main_process
 from pipelines.training.what import calibrate
 
 TRAIN_SPLIT = "train"
-FINGERPRINT, CASES = "fingerprint.json", "training_cases.json"
+FINGERPRINT = "fingerprint.json"
 NOBODY = np.zeros(0, dtype=int)
 
 
@@ -118,7 +119,7 @@ def train(job: TrainJob, listener: Listener = ignore) -> Trained:
             effort=effort, epochs=final.epochs,
         )  # fmt: skip
         save_model(job.output, model, metrics=to_json(metrics), card=write_card(facts))
-        _write_json(job.output / CASES, sorted({digest for item in cohort.prints for digest in item.hashes}))
+        _write_json(job.output / TRAINING_CASES, sorted({digest for item in cohort.prints for digest in item.hashes}))
         write_out_of_fold(work / "predictions.csv", found, labels, cohort)
         for name in ("cases", "fits"):
             shutil.rmtree(work / name, ignore_errors=True)

@@ -10,6 +10,7 @@ import kg
 from medmm.diagnose import SHIPPED
 from pipelines.recipes.glioma_mri.data import N_FOLDS
 from pipelines.recipes.glioma_mri.fusion_comparison import compare_fusions, write_comparison
+from pipelines.recipes.glioma_mri.prepare import prepare as write_research_files
 from pipelines.recipes.glioma_mri.ship import evaluate_and_ship
 from pipelines.recipes.glioma_mri.where import EVERYONE, train_fold
 
@@ -29,6 +30,12 @@ def where(
     """Train the trunks: one without the patients of each fold, one on everyone; a quarter of an hour each on a CPU."""
     for name in fold or [*(str(index) for index in range(N_FOLDS)), EVERYONE]:
         train_fold(data, work, name)
+
+
+@app.command()
+def prepare(data: DataFolder, out: Annotated[Path, typer.Option(help="Folder for NIfTI files and cases.csv.")]) -> None:
+    """Write NIfTI files and a manifest, as `medmm train` and `medmm evaluate` read them."""
+    typer.echo(f"Wrote {write_research_files(data, out)}.")
 
 
 @app.command()

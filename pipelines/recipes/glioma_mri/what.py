@@ -56,7 +56,7 @@ def targets_of(patients: Sequence[Patient]) -> dict[str, np.ndarray]:
     The side is taken from the reference mask, because two labels of the table contradict it (CS_6188, HT_8106).
     """
     columns: dict[str, list[str | None]] = {
-        "side": [*map(_side_of_mask, patients)],
+        "side": [*map(side_of_mask, patients)],
         "lobe": [patient.lobe for patient in patients],
         "grade": [patient.grade for patient in patients],
         "histology": [patient.histology for patient in patients],
@@ -178,7 +178,7 @@ def _baseline(
     return answers
 
 
-def _side_of_mask(patient: Patient) -> str:
+def side_of_mask(patient: Patient) -> str:
     _, mask = read_volumes(patient)
     profile = mask.sum(axis=(1, 2)).astype(float)
     centre = float((profile * np.arange(len(profile))).sum() / profile.sum())

@@ -19,7 +19,8 @@ import medmm
 from medmm.errors import UsageError
 from pipelines.cli.app import app
 from pipelines.evaluation.predictions import read_predictions
-from pipelines.training.run import CASES, TrainJob, train
+from pipelines.evaluation.run import TRAINING_CASES, EvaluationJob, evaluate
+from pipelines.training.run import TrainJob, train
 
 N_CASES = 12
 
@@ -84,11 +85,23 @@ def test_out_of_fold_answers_can_be_compared_with(job: TrainJob) -> None:
 
 
 def test_the_model_remembers_its_cases_by_hash_only(job: TrainJob) -> None:
-    text = (job.output / CASES).read_text()
+    text = (job.output / TRAINING_CASES).read_text()
 
     assert len(json.loads(text)) >= 2 * N_CASES
     assert "case-" not in text
     assert "Jane" not in text
+
+
+def test_evaluating_on_the_training_cases_is_refused_unless_it_is_meant(job: TrainJob, tmp_path: Path) -> None:
+    asked = EvaluationJob(
+        model=str(job.output), manifest=job.recipe.parent / "cases.csv", output=tmp_path / "out", n_resamples=100,
+        device="cpu", has_controls=False,
+    )  # fmt: skip
+
+    with pytest.raises(UsageError, match="trained on the case in row 1"):
+        evaluate(asked)
+
+    assert evaluate(replace(asked, allow_training_cases=True)).n_cases == N_CASES
 
 
 def test_curves_are_kept_and_the_rest_is_cleared_away(job: TrainJob) -> None:
