@@ -8,7 +8,7 @@ Columns (`case` and one of `volumes`, `report`, `report_text` are needed; unknow
     report            path of a report; or `report_text`, the text itself
     split             for example train, test
     record.<name>     a field of the record
-    label.<task>      the right answer
+    label.<task>      the right answer, as `pipelines.labels` reads it
     mask              path of a NIfTI mask
 """
 

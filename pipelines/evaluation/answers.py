@@ -1,6 +1,5 @@
 """A model's answers to the labelled cases of a manifest, with everything that the tables of the evaluation need."""
 
-import difflib
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +17,9 @@ from pipelines.evaluation.acquisition import Facts, acquisition_facts
 from pipelines.evaluation.gallery import thumbnail
 from pipelines.evaluation.variants import Controls, Logits, answer_variants
 from pipelines.events import CaseDone, Found, Listener, ignore
+from pipelines.labels import parse_label, parse_labels
 from pipelines.manifest import ManifestRow
 from pipelines.statistics import dice, hausdorff_95
-
-UNKNOWN = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +49,10 @@ class CaseAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskAnswers:
-    """One task over the N cases whose right answer is known. `index` (N,) points into the cohort's cases."""
+    """One task over the N cases whose right answer is known. `index` (N,) points into the cohort's cases.
+
+    `truth` is (N,) class indices, or what `pipelines.labels` makes of labels of the task's kind.
+    """
 
     task: TaskSpec
     index: np.ndarray
@@ -65,6 +66,11 @@ class TaskAnswers:
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the probabilities."""
         return tuple(label.name for label in self.task.classes)
+
+    @property
+    def has_one_class(self) -> bool:
+        """Whether exactly one class is right, so that answers can be right or wrong."""
+        return self.task.kind in ("exclusive", "ordinal", "ranking")
 
     def __len__(self) -> int:
         return len(self.index)
@@ -89,7 +95,7 @@ class Answers:
             task=task,
             index=np.array(index, dtype=int),
             patients=np.array([case.row.patient for case in chosen], dtype=object),
-            truth=np.array([names.index(case.row.labels[name]) for case in chosen], dtype=int),
+            truth=parse_labels(task, [case.row.labels[name] for case in chosen]),
             probabilities=np.array([case.probabilities[name] for case in chosen], dtype=float).reshape(shape),
             inside=np.array([[label in case.sets[name] for label in names] for case in chosen], bool).reshape(shape),
             abstained=np.array([case.abstained[name] for case in chosen], dtype=bool),
@@ -115,16 +121,8 @@ def check_labels(rows: Iterable[ManifestRow], tasks: Sequence[TaskSpec]) -> None
     """
     rows = tuple(rows)
     for task in tasks:
-        names = [label.name for label in task.classes]
-        strange = {row.labels[task.name] for row in rows if row.labels.get(task.name)} - set(names)
-        if strange:
-            wrong = sorted(strange)[0]
-            near = difflib.get_close_matches(wrong, names, n=1)
-            raise UsageError(
-                f"The manifest has a label of {task.name!r} that is no class of the model ({wrong[:40]!r}).",
-                code="config.table",
-                remedy=f"Did you mean {near[0]!r}? " * bool(near) + f"Classes are {', '.join(names)}.",
-            )
+        for text in {row.labels.get(task.name, "") for row in rows}:
+            parse_label(task, text)
     asked = {name for row in rows for name, value in row.labels.items() if value}
     if not asked & {task.name for task in tasks} and not any(row.mask for row in rows):
         raise UsageError(

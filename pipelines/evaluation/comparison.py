@@ -7,7 +7,8 @@ import numpy as np
 
 from medmm.errors import UsageError
 from pipelines.evaluation.answers import TaskAnswers
-from pipelines.statistics import METRICS, DeLong, Difference, McNemar, delong_test, mcnemar_test, paired_difference
+from pipelines.evaluation.measures import metrics_for, primary_name
+from pipelines.statistics import DeLong, Difference, McNemar, delong_test, mcnemar_test, paired_difference
 
 COMPARED = ("auroc", "auprc", "balanced_accuracy", "macro_f1", "brier")
 
@@ -17,14 +18,15 @@ class Comparison:
     """The evaluated model minus the other, per metric. DeLong for two classes, and both exact tests, need one case a
     patient: they are None otherwise."""
 
+    primary: str
     differences: Mapping[str, Difference]
     delong: DeLong | None
     mcnemar: McNemar | None
 
     @property
     def is_distinguishable(self) -> bool:
-        """Whether the interval of the difference in AUROC leaves out 0."""
-        gap = self.differences["auroc"]
+        """Whether the interval of the difference in the primary metric leaves out 0."""
+        gap = self.differences[self.primary]
         return gap.low > 0 or gap.high < 0
 
 
@@ -51,12 +53,14 @@ def compare(task: TaskAnswers, other: np.ndarray, n_resamples: int) -> Compariso
     other = other[known]
     differences = {
         name: paired_difference(
-            METRICS[name], both.truth, both.probabilities, other, patients=both.patients, n_resamples=n_resamples
+            metric, both.truth, both.probabilities, other, patients=both.patients, n_resamples=n_resamples
         )
-        for name in COMPARED
+        for name, metric in metrics_for(both).items()
+        if name in COMPARED or name == primary_name(both)
     }
-    is_independent = len(np.unique(both.patients)) == len(both)
+    is_independent = len(np.unique(both.patients)) == len(both) and both.has_one_class
     return Comparison(
+        primary=primary_name(both),
         differences=differences,
         delong=_delong(both, other) if is_independent else None,
         mcnemar=mcnemar_test(both.probabilities.argmax(axis=1) == both.truth, other.argmax(axis=1) == both.truth)

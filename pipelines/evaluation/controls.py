@@ -7,8 +7,9 @@ import numpy as np
 
 from pipelines.evaluation.acquisition import acquisition_answers, record_facts
 from pipelines.evaluation.answers import Answers, TaskAnswers
+from pipelines.evaluation.measures import primary_metric
 from pipelines.evaluation.variants import GRAPH_NONE, GRAPH_SHUFFLED
-from pipelines.statistics import Difference, Estimate, age_bands, auroc, bootstrap, paired_difference
+from pipelines.statistics import Difference, Estimate, age_bands, bootstrap, paired_difference
 
 SUBGROUP_COLUMNS = ("sex", "site", "scanner", "manufacturer")
 MIN_PATIENTS = 5  # fewer say nothing of a subgroup
@@ -16,7 +17,7 @@ MIN_PATIENTS = 5  # fewer say nothing of a subgroup
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubgroupRow:
-    """AUROC inside one group and over everyone else: for sites, the figure with that site left out."""
+    """The primary metric inside one group and over everyone else: for sites, the figure with that site left out."""
 
     column: str
     value: str
@@ -26,10 +27,10 @@ class SubgroupRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlRow:
-    """AUROC under a control, and what the full model gains over it on the same cases (None for the full model)."""
+    """The primary metric under a control, and what the full model, whose own gain is None, gains over it."""
 
     name: str
-    auroc: Estimate
+    score: Estimate
     gain: Difference | None
 
 
@@ -45,31 +46,33 @@ def subgroups(answers: Answers, task: TaskAnswers, by: Sequence[str], n_resample
                 SubgroupRow(
                     column=column,
                     value=value,
-                    inside=_auroc(task, inside, n_resamples),
-                    outside=_auroc(task, ~inside, n_resamples),
+                    inside=_score(task, inside, n_resamples),
+                    outside=_score(task, ~inside, n_resamples),
                 )
             )
     return rows
 
 
 def modality_rows(answers: Answers, task: TaskAnswers, n_resamples: int) -> list[ControlRow]:
-    """Return the availability table: AUROC from each subset of the modalities, against the full model."""
+    """Return the availability table: the primary metric from each subset of the modalities, against the full model."""
     names = [name for name in answers.variants if name not in (GRAPH_NONE, GRAPH_SHUFFLED)]
     return [row for name in names if (row := _control(name, answers.variant(name, task), task, n_resamples))]
 
 
 def graph_rows(answers: Answers, task: TaskAnswers, n_resamples: int) -> list[ControlRow]:
-    """Return AUROC with the real graph, without one, and with a shuffled one; nothing for a model without a graph."""
+    """Return the primary metric with the real graph, without one, and with a shuffled one; nothing without a graph."""
     names = [name for name in (GRAPH_NONE, GRAPH_SHUFFLED) if name in answers.variants]
     rows = [row for name in names if (row := _control(name, answers.variant(name, task), task, n_resamples))]
     if not rows:
         return []
     everyone = np.ones(len(task), bool)
-    return [ControlRow(name="graph: real", auroc=_auroc(task, everyone, n_resamples), gain=None), *rows]
+    return [ControlRow(name="graph: real", score=_score(task, everyone, n_resamples), gain=None), *rows]
 
 
 def acquisition_row(answers: Answers, task: TaskAnswers, n_resamples: int) -> ControlRow | None:
-    """Return AUROC of a model that sees only how and where a case was scanned; None where that cannot be learned."""
+    """Return what a model reaches that sees only how and where a case was scanned; None where that is not learnable."""
+    if not task.has_one_class:
+        return None
     facts = [{**answers.cases[row].facts, **record_facts(answers.cases[row].row.record)} for row in task.index]
     if not any(facts):
         return None
@@ -82,19 +85,23 @@ def _control(name: str, chances: np.ndarray, task: TaskAnswers, n_resamples: int
     known = np.isfinite(chances).all(axis=1)
     if not known.any():
         return None
-    truth, patients = task.truth[known], task.patients[known]
+    truth, patients, metric = task.truth[known], task.patients[known], primary_metric(task)
     return ControlRow(
         name=name,
-        auroc=bootstrap(auroc, truth, chances[known], patients=patients, n_resamples=n_resamples),
+        score=bootstrap(metric, truth, chances[known], patients=patients, n_resamples=n_resamples),
         gain=paired_difference(
-            auroc, truth, task.probabilities[known], chances[known], patients=patients, n_resamples=n_resamples
+            metric, truth, task.probabilities[known], chances[known], patients=patients, n_resamples=n_resamples
         ),
     )
 
 
-def _auroc(task: TaskAnswers, rows: np.ndarray, n_resamples: int) -> Estimate:
+def _score(task: TaskAnswers, rows: np.ndarray, n_resamples: int) -> Estimate:
     return bootstrap(
-        auroc, task.truth[rows], task.probabilities[rows], patients=task.patients[rows], n_resamples=n_resamples
+        primary_metric(task),
+        task.truth[rows],
+        task.probabilities[rows],
+        patients=task.patients[rows],
+        n_resamples=n_resamples,
     )
 
 

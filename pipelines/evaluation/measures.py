@@ -9,7 +9,12 @@ from pipelines.statistics import (
     METRICS,
     Estimate,
     bootstrap,
+    interval_concordance,
     mean_reciprocal_rank,
+    multilabel_auprc,
+    multilabel_auroc,
+    multilabel_brier,
+    multilabel_f1,
     quadratic_kappa,
     ranks_of,
     recall_at,
@@ -20,21 +25,39 @@ from pipelines.statistics import (
 from pipelines.statistics.classes import Metric
 
 Table = dict[str, Estimate]
+RANKED_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "ece", "brier")  # of METRICS, for hundreds of candidates
 MANY_CLASSES = 5  # from this many on, the rank of the right class is of interest
 TOP = (3, 5, 10)
 
 
 def metrics_for(answers: TaskAnswers) -> dict[str, Metric]:
     """Return the metrics of (class indices, probabilities) that fit a task: kappa for order, ranks for many classes."""
+    if answers.task.kind == "multilabel":
+        return {"auroc": multilabel_auroc, "auprc": multilabel_auprc, "brier": multilabel_brier}
+    if answers.task.kind == "survival":
+        return {"c_index": interval_concordance}
     chosen = dict(METRICS)
+    if answers.task.kind == "ranking":
+        chosen = {name: METRICS[name] for name in RANKED_METRICS}
     if answers.task.kind == "ordinal":
         chosen["quadratic_kappa"] = quadratic_kappa
-    if len(answers.classes) >= MANY_CLASSES:
+    if len(answers.classes) >= MANY_CLASSES or answers.task.kind == "ranking":
         for k in (k for k in TOP if k < len(answers.classes)):
             chosen[f"top_{k}"] = lambda truth, chances, k=k: top_k_accuracy(truth, chances, k)  # type: ignore[misc]  # k is bound now
             chosen[f"recall_at_{k}"] = lambda truth, chances, k=k: recall_at(ranks_of(truth, chances), k)  # type: ignore[misc]  # k is bound now
         chosen["mrr"] = lambda truth, chances: mean_reciprocal_rank(ranks_of(truth, chances))
     return chosen
+
+
+def primary_metric(answers: TaskAnswers) -> Metric:
+    """Return the one figure by which controls and subgroups are compared; `primary_name` says which."""
+    chosen = metrics_for(answers)
+    return chosen[primary_name(answers)]
+
+
+def primary_name(answers: TaskAnswers) -> str:
+    """AUROC; the C-index of survival, the mean reciprocal rank of rankings."""
+    return {"survival": "c_index", "ranking": "mrr"}.get(answers.task.kind, "auroc")
 
 
 def measure_task(answers: TaskAnswers, n_resamples: int) -> Table:
@@ -46,6 +69,12 @@ def measure_task(answers: TaskAnswers, n_resamples: int) -> Table:
         name: bootstrap(metric, answers.truth, answers.probabilities, **options)  # type: ignore[arg-type]  # options by name
         for name, metric in metrics_for(answers).items()
     }
+    if answers.task.kind == "multilabel":
+        return table | {
+            "macro_f1": bootstrap(multilabel_f1, answers.truth, answers.inside, **options)  # type: ignore[arg-type]  # options by name
+        }
+    if not answers.has_one_class:
+        return table
     said = ~answers.abstained
     right = answers.probabilities.argmax(axis=1) == answers.truth
 

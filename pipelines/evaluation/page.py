@@ -12,12 +12,13 @@ from pipelines.evaluation.answers import Answers, TaskAnswers
 from pipelines.evaluation.checklist import Context, fill_checklist, methods_paragraph
 from pipelines.evaluation.comparison import Comparison
 from pipelines.evaluation.controls import ControlRow, SubgroupRow
-from pipelines.evaluation.measures import Table, region_scores
+from pipelines.evaluation.measures import Table, primary_name, region_scores
 from pipelines.evaluation.plots import MARGIN_PX, SIZE_PX, Confusion, Plot, agreement_plot, confusion_of, task_plots
 from pipelines.statistics import Estimate
 
 TEMPLATES = Path(__file__).with_name("templates")
 N_FAILURES = 12
+MAX_CONFUSION = 20  # classes of a confusion table that a page can hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,8 @@ class _Section:
     n_cases: int
     metrics: Table
     plots: Sequence[Plot]
-    confusion: Confusion
+    confusion: Confusion | None
+    primary: str
     tables: TaskTables
     failures: Sequence[Failure]
 
@@ -125,6 +127,8 @@ def verdict(gain: Estimate) -> str:
 
 def failures_of(answers: Answers, task: TaskAnswers) -> list[Failure]:
     """Return the wrong answers, the surest first, at most `N_FAILURES`."""
+    if not task.has_one_class:
+        return []
     best = task.probabilities.argmax(axis=1)
     wrong = np.flatnonzero(best != task.truth)
     ranked = sorted(wrong.tolist(), key=lambda row: -float(task.probabilities[row, best[row]]))[:N_FAILURES]
@@ -152,7 +156,8 @@ def _section(number: int, answers: Answers, task: TaskAnswers, metrics: Table, t
         n_cases=len(task),
         metrics=metrics,
         plots=task_plots(task),
-        confusion=confusion_of(task),
+        confusion=confusion_of(task) if task.has_one_class and len(task.classes) <= MAX_CONFUSION else None,
+        primary=primary_name(task).replace("_", " ").upper(),
         tables=tables,
         failures=failures_of(answers, task),
     )

@@ -137,6 +137,8 @@ def agreement_plot(scores: Sequence[RegionScore]) -> Plot | None:
 
 def _classes_shown(answers: TaskAnswers) -> list[int]:
     """Classes that occur and are not the only one; the commonest where there are many."""
+    if not answers.has_one_class:
+        return []
     counts = np.bincount(answers.truth, minlength=len(answers.classes))
     if (counts > 0).sum() < 2:
         return []

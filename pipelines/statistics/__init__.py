@@ -13,6 +13,10 @@ from pipelines.statistics.classes import (
     balanced_accuracy,
     binary_auroc,
     macro_f1,
+    multilabel_auprc,
+    multilabel_auroc,
+    multilabel_brier,
+    multilabel_f1,
     quadratic_kappa,
     top_k_accuracy,
 )
@@ -32,7 +36,7 @@ from pipelines.statistics.estimates import N_BOOTSTRAP, Difference, Estimate, bo
 from pipelines.statistics.frames import age_bands, measure_frame, measure_subgroups
 from pipelines.statistics.masks import dice, hausdorff_95
 from pipelines.statistics.ranking import mean_reciprocal_rank, ranks_of, recall_at
-from pipelines.statistics.survival import concordance_index
+from pipelines.statistics.survival import concordance_index, interval_concordance
 
 __all__ = [
     "METRICS",
@@ -60,11 +64,16 @@ __all__ = [
     "dice",
     "expected_calibration_error",
     "hausdorff_95",
+    "interval_concordance",
     "macro_f1",
     "mcnemar_test",
     "mean_reciprocal_rank",
     "measure_frame",
     "measure_subgroups",
+    "multilabel_auprc",
+    "multilabel_auroc",
+    "multilabel_brier",
+    "multilabel_f1",
     "net_benefit",
     "paired_difference",
     "precision_recall_curve",

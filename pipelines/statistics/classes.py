@@ -88,6 +88,44 @@ def average_precision(positive: np.ndarray, score: np.ndarray) -> float:
     return float((gained * hits[ends] / (ends + 1)).sum())
 
 
+def multilabel_auroc(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean AUROC over the findings that some cases have and some do not; `truth` (N, L) of 0/1, -1 where unknown."""
+    return _over_findings(binary_auroc, truth, probabilities)
+
+
+def multilabel_auprc(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean average precision over the same findings; `truth` as for `multilabel_auroc`."""
+    return _over_findings(average_precision, truth, probabilities)
+
+
+def multilabel_f1(truth: np.ndarray, said: np.ndarray) -> float:
+    """Mean F1 over the findings that some cases have; `said` is bool (N, L)."""
+    scores = []
+    for column, named in zip(truth.T, said.T, strict=True):
+        known = column >= 0
+        n_true, n_said = int((column[known] == 1).sum()), int(named[known].sum())
+        if n_true:
+            scores.append(2 * int((named[known] & (column[known] == 1)).sum()) / (n_true + n_said))
+    return float(np.mean(scores)) if scores else float("nan")
+
+
+def multilabel_brier(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean squared distance of a finding's probability from 0 or 1, over all known findings."""
+    known = truth >= 0
+    return float(((probabilities - truth)[known] ** 2).mean()) if known.any() else float("nan")
+
+
+def _over_findings(
+    metric: Callable[[np.ndarray, np.ndarray], float], truth: np.ndarray, probabilities: np.ndarray
+) -> float:
+    scores = []
+    for column, chances in zip(truth.T, probabilities.T, strict=True):
+        known = column >= 0
+        if len(np.unique(column[known])) == 2:
+            scores.append(metric(column[known] == 1, chances[known]))
+    return float(np.mean(scores)) if scores else float("nan")
+
+
 METRICS: Mapping[str, Metric] = {
     "auroc": auroc,
     "auprc": auprc,

@@ -3,6 +3,17 @@
 import numpy as np
 
 
+def interval_concordance(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the C-index of predicted time intervals: the risk is how early the event is expected.
+
+    Args:
+        truth: (N, 2), the interval where follow-up ended, and 1 where the event ended it.
+        probabilities: (N, L) of the event in each interval, in order of time.
+    """
+    expected = probabilities @ np.arange(probabilities.shape[1])
+    return concordance_index(truth[:, 0].astype(float), -expected, truth[:, 1] > 0)
+
+
 def concordance_index(time: np.ndarray, risk: np.ndarray, is_event: np.ndarray) -> float:
     """Return Harrell's C: of the pairs whose order is known, the share with the higher risk for the earlier event.
 

@@ -14,9 +14,9 @@ from medmm.report_leak import cover_answers
 from medmm.types import Case
 from pipelines.engine import Refused, attempt
 from pipelines.evaluation.answers import read_mask
+from pipelines.labels import parse_labels
 from pipelines.manifest import ManifestRow
 from pipelines.training.leaks import Fingerprint, fingerprint_of
-from pipelines.training.what import UNKNOWN
 from pipelines.training.where import WhereExample
 
 MAX_KEPT_BYTES = 2 * 2**30  # voxels of cases kept in memory; what does not fit is read again where it is needed
@@ -34,7 +34,7 @@ class Reading:
 
 
 class Cohort:
-    """N cases with their answers. `targets` (N,) by task, -1 where unknown; `refused` could not be read."""
+    """N cases with their answers. `targets` by task, as `pipelines.labels` has them; `refused` could not be read."""
 
     def __init__(self, reading: Reading, store: Path) -> None:
         self.reading = reading
@@ -78,9 +78,7 @@ class Cohort:
     def close(self) -> None:
         """Work out the targets once all cases are there."""
         for task in self.reading.tasks:
-            names = [label.name for label in task.classes]
-            answers = [row.labels.get(task.name, "") for row in self.rows]
-            self.targets[task.name] = np.array([names.index(name) if name else UNKNOWN for name in answers], dtype=int)
+            self.targets[task.name] = parse_labels(task, [row.labels.get(task.name, "") for row in self.rows])
 
     def case(self, index: int) -> Case:
         """The case with its pixels."""

@@ -56,7 +56,9 @@ def build_folds(
 def strata_of(rows: Sequence[ManifestRow], targets: Mapping[str, np.ndarray], tasks: Sequence[str]) -> np.ndarray:
     """Return a stratum (N,) for each row: its classes of the named tasks, of all by default, -1 where unknown."""
     names = tasks or sorted(targets)
-    return np.array(["/".join(str(targets[name][row]) for name in names) for row in range(len(rows))], dtype=object)
+    return np.array(
+        ["/".join(str(targets[name][row].tolist()) for name in names) for row in range(len(rows))], dtype=object
+    )
 
 
 def patient_folds(patients: np.ndarray, strata: np.ndarray, n_folds: int, seed: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from medmm.config import TaskSpec
 from medmm.report_leak import find_answers
 from medmm.types import Case
 from pipelines.evaluation.answers import pixel_hashes
+from pipelines.labels import names_in
 from pipelines.manifest import ManifestRow
 from pipelines.training.recipe import LeakKind
 
@@ -121,8 +122,9 @@ def shingles_of(text: str) -> frozenset[int]:
 
 
 def _names_label(text: str, task: TaskSpec, row: ManifestRow) -> bool:
-    label = next((item for item in task.classes if item.name == row.labels.get(task.name)), None)
-    return label is not None and bool(find_answers(text, (label.name, label.title)))
+    own = names_in(task, row.labels.get(task.name, ""))
+    words = [word for label in task.classes if label.name in own for word in (label.name, label.title)]
+    return bool(find_answers(text, words))
 
 
 def _can_be_parted(first: ManifestRow, second: ManifestRow) -> bool:

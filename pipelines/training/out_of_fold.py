@@ -13,13 +13,14 @@ from medmm.config import Labels, ModelConfig, TaskSpec
 from medmm.heads import probabilities
 from medmm.report.files import write_atomic
 from medmm.report.table import csv_cell
-from medmm.uncertainty import decide
+from medmm.uncertainty import decide, decide_labels
 from pipelines.evaluation.answers import TaskAnswers
 from pipelines.evaluation.measures import Table, measure_task
+from pipelines.labels import is_known
 from pipelines.statistics import N_BOOTSTRAP, bootstrap
 from pipelines.training.cohort import Cohort
 from pipelines.training.folds import Fold, patient_folds
-from pipelines.training.what import UNKNOWN, calibrate
+from pipelines.training.what import calibrate
 
 _OVERLAP: Mapping[str, Callable[[np.ndarray], float]] = {
     "dice_mean": lambda values: float(values.mean()),
@@ -132,12 +133,11 @@ def write_out_of_fold(path: Path, found: OutOfFold, labels: Labels, cohort: Coho
     _, numbers = np.unique(found.patients.astype(str), return_inverse=True)
     place = {int(row): index for index, row in enumerate(found.rows)}
     for item in answers_of(found, labels):
-        for chance, truth, row in zip(item.probabilities, item.truth, item.index, strict=True):
+        for chance, row in zip(item.probabilities, item.index, strict=True):
             shown = {name: round(float(value), 6) for name, value in zip(item.classes, chance, strict=True)}
-            cells = (
-                cohort.rows[row].case, int(numbers[place[int(row)]]) + 1, item.task.name, item.classes[truth],
-                item.classes[int(chance.argmax())], *(shown.get(name) for name in classes),
-            )  # fmt: skip
+            case, number = cohort.rows[row], int(numbers[place[int(row)]]) + 1
+            answer = item.classes[int(chance.argmax())]
+            cells = (case.case, number, item.task.name, case.labels[item.task.name], answer, *map(shown.get, classes))
             writer.writerow([csv_cell(cell) for cell in cells])
     write_atomic(path, buffer.getvalue().encode("utf-8", "replace"))
 
@@ -149,12 +149,16 @@ def region_names(config: ModelConfig) -> list[str]:
 
 def _inside(task: TaskSpec, chances: np.ndarray) -> list[bool]:
     names, titles = [label.name for label in task.classes], [label.title for label in task.classes]
-    chosen = decide(names, titles, chances, task.calibration.quantile, task.calibration.coverage).prediction_set
+    spec = task.calibration
+    if task.kind == "multilabel":
+        chosen = decide_labels(names, chances, spec.thresholds).prediction_set
+    else:
+        chosen = decide(names, titles, chances, spec.quantile, spec.coverage, rule=spec.rule).prediction_set
     return [name in chosen for name in names]
 
 
 def _answers(found: OutOfFold, task: TaskSpec, chances: np.ndarray, inside: np.ndarray) -> TaskAnswers:
-    known = found.targets[task.name] != UNKNOWN
+    known = is_known(found.targets[task.name])
     return TaskAnswers(
         task=task,
         index=found.rows[known],

@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from medmm.config import Calibration, ClassSpec, GraphSpec, ImagesSpec, Labels, TaskSpec, TextSpec, VolumeSpec
+from medmm.encoders.graph import GraphNetwork
 from medmm.encoders.text import MINILM
 from medmm.errors import UsageError
+from medmm.fusion.kinds import FUSIONS
 from medmm.location import Laterality
 from pipelines.training.trainer import LoggerName
 from pipelines.training.what import WhatSettings
@@ -36,11 +38,11 @@ class TaskRecipe(_Part):
 
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
     title: str = ""
-    kind: Literal["exclusive", "ordinal"] = "exclusive"
+    kind: Literal["exclusive", "ordinal", "multilabel", "survival", "ranking"] = "exclusive"
     source: Literal["fusion", "location"] = "fusion"
     laterality: Laterality = "signed"
     coverage: float = Field(0.9, gt=0, lt=1, description="of the conformal prediction sets")
-    classes: tuple[Annotated[ClassSpec, BeforeValidator(_class_of)], ...] = Field(min_length=2)
+    classes: tuple[Annotated[ClassSpec, BeforeValidator(_class_of)], ...] = Field(min_length=1)
 
     def spec(self) -> TaskSpec:
         """The task as a model has it, not calibrated yet."""
@@ -82,21 +84,31 @@ class GraphRecipe(_Part):
 
     size: int = Field(150, ge=1)
     n_layers: int = Field(2, ge=1)
+    network: GraphNetwork = "gatv2"
 
     def spec(self, graph_hash: str) -> GraphSpec:
         """The branch as a model has it."""
-        return GraphSpec(size=self.size, n_layers=self.n_layers, hash=graph_hash)
+        return GraphSpec(size=self.size, n_layers=self.n_layers, network=self.network, hash=graph_hash)
 
 
 class ModelRecipe(_Part):
     """What the model reads. `record` are names of `record.<name>` columns; what is left out is not part of it."""
 
     width: int = Field(32, ge=8, multiple_of=4)
+    fusion: str = Field("hybrid", description="a name of `medmm.fusion.kinds.FUSIONS`")
+    outlier: Literal["distance", "energy"] = "distance"
     volume: VolumeRecipe | None = None
     images: ImagesSpec | None = None
     text: TextRecipe | None = None
     record: tuple[str, ...] = ()
     graph: GraphRecipe | None = None
+
+    @field_validator("fusion")
+    @classmethod
+    def _fusion_is_known(cls, name: str) -> str:
+        if name not in FUSIONS:
+            raise ValueError(f"expected one of {', '.join(sorted(FUSIONS))}")
+        return name
 
     @model_validator(mode="after")
     def _reads_something(self) -> Self:

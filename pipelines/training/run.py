@@ -243,6 +243,8 @@ def gather(recipe: Recipe, labels: Labels, cohort: Cohort) -> Materials:
         name=recipe.name,
         version=recipe.version,
         width=spec.width,
+        fusion=spec.fusion,
+        outlier=spec.outlier,
         volume=spec.volume.spec() if spec.volume is not None else None,
         images=spec.images,
         text=spec.text.spec(encoder.width) if spec.text is not None and encoder is not None else None,

@@ -42,7 +42,9 @@ def search_settings(
         ) from None
     from pipelines.training.folds import patient_folds
 
-    strata = np.array(["/".join(str(values[row]) for values in targets.values()) for row in range(len(features))])
+    strata = np.array(
+        ["/".join(str(values[row].tolist()) for values in targets.values()) for row in range(len(features))]
+    )
     parts = patient_folds(patients, strata, spec.inner_folds, settings.seed)
 
     def objective(trial: "optuna.Trial") -> float:

@@ -112,14 +112,14 @@ def test_the_acquisition_is_held_against_the_model(answers: Answers) -> None:
 
     assert row is not None
     assert row.gain is not None
-    assert row.gain.value == pytest.approx(auroc(*_arrays(answers)) - row.auroc.value)
+    assert row.gain.value == pytest.approx(auroc(*_arrays(answers)) - row.score.value)
 
 
 def test_the_graph_table_starts_with_the_real_graph(answers: Answers) -> None:
     rows = graph_rows(answers, answers.of_task("side"), 100)
 
     assert [row.name for row in rows] == ["graph: real", GRAPH_NONE]
-    assert rows[0].auroc.value == pytest.approx(1 - rows[1].auroc.value)
+    assert rows[0].score.value == pytest.approx(1 - rows[1].score.value)
     assert verdict(rows[1].gain) == "better"  # type: ignore[arg-type]  # it has one
 
 

@@ -1,0 +1,67 @@
+"""What a manifest's label says, as the kinds of tasks need it. One place for training and evaluation.
+
+exclusive, ordinal, ranking   a class: `G3`
+multilabel                    the classes that are there, joined by `|`; `none` where none is
+survival                      the interval where follow-up ended: `12-24`; `12-24+` where nothing happened
+"""
+
+import difflib
+from collections.abc import Sequence
+
+import numpy as np
+
+from medmm.config import TaskSpec
+from medmm.errors import UsageError
+
+UNKNOWN = -1
+NONE, JOIN, CENSORED = "none", "|", "+"
+
+
+def names_in(task: TaskSpec, text: str) -> tuple[str, ...]:
+    """Return the class names that a label holds."""
+    if task.kind == "multilabel":
+        return tuple(name.strip() for name in text.split(JOIN) if name.strip() not in ("", NONE))
+    return (text.removesuffix(CENSORED),) if task.kind == "survival" else (text,)
+
+
+def parse_label(task: TaskSpec, text: str) -> np.ndarray:
+    """Return a label as an array: () class index; (L,) of 0/1 for multilabel; (2,) interval and event for survival.
+
+    -1 everywhere where `text` is empty.
+
+    Raises:
+        UsageError: `config.table` for a name that is no class, with the nearest one.
+    """
+    classes = [label.name for label in task.classes]
+    shape = {"multilabel": (len(classes),), "survival": (2,)}.get(task.kind, ())
+    if not text:
+        return np.full(shape, UNKNOWN, dtype=int)
+    found = [_index(task, name, classes) for name in names_in(task, text)]
+    if task.kind == "multilabel":
+        return np.isin(np.arange(len(classes)), found).astype(int)
+    if task.kind == "survival":
+        return np.array([found[0], int(not text.endswith(CENSORED))])
+    return np.array(found[0])
+
+
+def parse_labels(task: TaskSpec, texts: Sequence[str]) -> np.ndarray:
+    """Return the labels of N cases as one array, as `medmm.heads.task_loss` takes them."""
+    if not texts:
+        return np.stack([parse_label(task, "")])[:0]
+    return np.stack([parse_label(task, text) for text in texts])
+
+
+def is_known(targets: np.ndarray) -> np.ndarray:
+    """Which of N labels (N,) or (N, K) are known."""
+    return targets != UNKNOWN if targets.ndim == 1 else (targets != UNKNOWN).any(axis=1)
+
+
+def _index(task: TaskSpec, name: str, classes: list[str]) -> int:
+    if name in classes:
+        return classes.index(name)
+    near = "".join(f"Did you mean {other!r}? " for other in difflib.get_close_matches(name, classes, n=1))
+    raise UsageError(
+        f"The manifest has a label of {task.name!r} that is no class of the model ({name[:40]!r}).",
+        code="config.table",
+        remedy=f"{near}Classes are {', '.join(classes[:30])}.",
+    )
