@@ -85,6 +85,7 @@ def run(tasks: Iterable[Task], workers: int, limits: Limits) -> Iterator[Reply]:
     """
     queue, pending = iter(tasks), deque[Task]()
     active: list[_Worker] = []
+    replies: list[Reply] = []
     selector = selectors.DefaultSelector()
     try:
         while True:
@@ -96,9 +97,10 @@ def run(tasks: Iterable[Task], workers: int, limits: Limits) -> Iterator[Reply]:
                 active.append(worker)
                 selector.register(worker.channel, selectors.EVENT_READ, worker)
                 _assign(worker, task, limits)
+            yield from replies  # not before the workers have something to do meanwhile
             if not active:
                 return
-            yield from _collect(selector, active, pending, limits)
+            replies = list(_collect(selector, active, pending, limits))
     finally:
         selector.close()
         for worker in active:

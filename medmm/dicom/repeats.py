@@ -6,11 +6,12 @@ where the lengths put it, up to its pixels, can only be walked to the same attri
 bytes are compared, nested sequences included, so nothing gets by unchecked; whatever differs elsewhere is walked.
 """
 
-import struct
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from medmm.dicom import tags
 from medmm.dicom.limits import Limits
@@ -47,9 +48,12 @@ _OF_A_SLICE = frozenset(
 )
 # What a slice is read with besides, equal in all of them.
 _OF_THE_SERIES = (tags.PIXEL_SPACING, tags.INVERSION_TIME, tags.FLIP_ANGLE, tags.CONVOLUTION_KERNEL)
+_ONCE_A_SERIES = WANTED - _OF_A_SLICE
 _ITEM = b"\xfe\xff\x00\xe0"
-_UNDEFINED = b"\xff\xff\xff\xff"
-_TAG = struct.Struct("<HH")
+_ITEM_GROUP, _ITEM_NUMBER = 0xFFFE, 0xE000
+_IS_LONG = np.zeros(2**16, dtype=bool)
+_IS_LONG[[int.from_bytes(vr, "little") for vr in LONG_VRS]] = True
+_SQ = int.from_bytes(b"SQ", "little")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +73,10 @@ class Pattern:
     gaps: tuple[_Gap, ...]
     tail: bytes  # from the last gap to the pixels
     fixed: tuple[tuple[int, str, int, int, int], ...]  # tag, VR, stretch, place in it, length
-    shape: tuple[tuple[int, str], ...]  # tags and VRs of all top-level attributes
+    shape: bytes  # tags and VRs of all top-level attributes
     size: int  # bytes before the pixels
     is_explicit: bool
+    series_uid: str
     facts: "FileFacts"
 
     def match(self, head: bytes) -> tuple[dict[int, Element], int] | None:
@@ -98,14 +103,34 @@ class Pattern:
         return elements, position + len(self.tail)
 
 
-class _Top(NamedTuple):
-    """A top-level attribute: its place, tag, VR (SQ for all sequences), width of its length, start of its value."""
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """A walked header and its top-level attributes in order, from the meta group to the pixels."""
 
-    position: int
-    tag: int
-    vr: str
-    width: int
-    start: int
+    buffer: bytes
+    shape: bytes  # tags and VRs
+    tags: list[int]
+    vrs: list[int]  # two letters as a number, 0 when implicit
+    positions: list[int]
+    starts: list[int]  # of the values
+    widths: list[int]  # bytes of the length, which stands right before the value
+    is_sequence: list[bool]
+
+    def differing(self, other: "_Header") -> set[int]:
+        """Tags of the attributes whose bytes are not the same in two headers; all when one has others."""
+        if self.shape != other.shape:
+            return set(self.tags)
+        pieces = zip(self.tags, pairwise(self.positions), pairwise(other.positions), strict=False)
+        return {
+            tag
+            for tag, (one, after), (its, its_after) in pieces
+            if self.buffer[one:after] != other.buffer[its:its_after]
+        }
+
+    def may_differ(self) -> set[int]:
+        """Tags that a pattern may leave open: no sequence, and nothing that is read once for the whole series."""
+        plain = {tag for tag, is_sequence in zip(self.tags, self.is_sequence, strict=True) if not is_sequence}
+        return plain - _ONCE_A_SERIES
 
 
 @dataclass(slots=True)
@@ -114,18 +139,12 @@ class Repeats:
 
     limits: Limits
     _patterns: tuple[Pattern, ...] = ()
-    _walked: dict[Hashable, tuple[list[_Top], bytes] | None] = field(default_factory=dict)
+    _walked: dict[Hashable, _Header | None] = field(default_factory=dict)  # None: the series makes no pattern
 
     @property
     def first_bytes(self) -> int:
         """How much of a file to read at first: what the last pattern took and a little more."""
         return max(self._patterns[0].size + _SPARE_BYTES, FIRST_BYTES // 8) if self._patterns else FIRST_BYTES
-
-    def _remember(self, key: Hashable, walked: "tuple[list[_Top], bytes] | None") -> None:
-        """Keep a walked header for comparison; None says that its series makes no pattern."""
-        if key not in self._walked and len(self._walked) >= _KEPT:
-            self._walked.clear()
-        self._walked[key] = walked
 
     def find(self, head: bytes) -> tuple[Pattern, dict[int, Element], int] | None:
         """Return the pattern that a header follows, the values it has for itself, and where its pixels start."""
@@ -141,27 +160,26 @@ class Repeats:
         """Take in a walked file: its header becomes a pattern as soon as it is known what differs in such headers."""
         if not _may_repeat(opened, facts):
             return
-        assert facts.instance is not None
-        instance = facts.instance
+        assert facts.instance is not None and facts.identity is not None
+        instance, series_uid = facts.instance, facts.identity.series_uid
         key = (facts.identity, instance.header, instance.pixels, instance.pixel_length, instance.notes)
         if key in self._walked and self._walked[key] is None:
-            return  # of a series in which more differs than a pattern may leave open
-        tops = _tops(opened)
-        shape = tuple([(top.tag, top.vr) for top in tops])
-        differing = {gap.tag for pattern in self._patterns if pattern.shape == shape for gap in pattern.gaps}
-        before = self._walked.get(key)
+            return
+        header = _lay_out(opened)
+        shape, before = header.shape, self._walked.get(key)
+        alike = [pattern for pattern in self._patterns if pattern.shape == shape]
+        differing = {gap.tag for pattern in alike for gap in pattern.gaps}
         if before is not None:
-            differing |= _differing(before, tops, opened.dataset.buffer)
-        elif not differing:
-            self._remember(key, (tops, opened.dataset.buffer))
-            return
-        may_differ = {tag for tag, vr in shape if vr != "SQ" and (tag not in WANTED or tag in _OF_A_SLICE)}
-        if not differing <= may_differ:
-            self._remember(key, None)
-            return
-        self._remember(key, (tops, opened.dataset.buffer))
-        pattern = _cut(opened, tops, differing | (_OF_A_SLICE & may_differ), facts)
-        self._patterns = (pattern, *self._patterns)[:_KEPT]
+            differing |= header.differing(before)
+        may_differ = header.may_differ()
+        is_hopeless = not differing <= may_differ
+        if key not in self._walked and len(self._walked) >= _KEPT:
+            self._walked.clear()
+        self._walked[key] = None if is_hopeless else header
+        if differing and not is_hopeless:
+            pattern = _cut(header, differing | (_OF_A_SLICE & may_differ), opened, facts)
+            done = [old for old in alike if old.series_uid != series_uid]  # files come a series at a time
+            self._patterns = (pattern, *(old for old in self._patterns if old not in done))[:_KEPT]
 
 
 def _may_repeat(opened: OpenedFile, facts: "FileFacts") -> bool:
@@ -183,59 +201,58 @@ def _may_repeat(opened: OpenedFile, facts: "FileFacts") -> bool:
     )
 
 
-def _differing(walked: "tuple[list[_Top], bytes]", tops: "list[_Top]", head: bytes) -> set[int]:
-    """Tags of top-level attributes whose bytes are not the same in two headers; all of them when one has others."""
-    before, other = walked
-    if [top.tag for top in before] != [top.tag for top in tops]:
-        return {top.tag for top in tops}
-    return {
-        top.tag
-        for (top, after), (its, its_after) in zip(pairwise(tops), pairwise(before), strict=True)
-        if head[top.position : after.position] != other[its.position : its_after.position]
-    }
-
-
-def _tops(opened: OpenedFile) -> list[_Top]:
-    """All top-level attributes of a walked file, those of its meta group first, its pixels last."""
-    buffer = opened.dataset.buffer
-    found, position = [], META_START
+def _lay_out(opened: OpenedFile) -> _Header:
+    """Return the top-level attributes of a file that was walked without complaint."""
+    buffer, meta, position = opened.dataset.buffer, [], META_START
     while position < opened.start:
-        top = _top(buffer, position, is_explicit=True)
-        found.append(top)
-        position = top.start + int.from_bytes(buffer[top.start - top.width : top.start], "little")
-    return found + [_top(buffer, position, is_explicit=opened.is_explicit) for position in opened.walk.positions]
+        meta.append(position)
+        width = 4 if buffer[position + 4 : position + 6] in LONG_VRS else 2
+        start = position + 4 + 2 * width
+        position = start + int.from_bytes(buffer[start - width : start], "little")
+    positions = np.array(meta + opened.walk.positions)
+    padded = buffer + bytes(16)  # so that looking at a value never leaves it
+    pairs = np.ndarray((len(padded) - 1,), "<u2", padded, strides=(1,))
+    has_vr = (positions < opened.start) | opened.is_explicit
+    vrs = np.where(has_vr, pairs[positions + 4], 0)
+    is_long = _IS_LONG[vrs]
+    starts = positions + np.where(is_long, 12, 8)
+    is_four = is_long | ~has_vr
+    is_item = (pairs[starts] == _ITEM_GROUP) & (pairs[starts + 2] == _ITEM_NUMBER)
+    is_open = (pairs[starts - 4] == 0xFFFF) & (pairs[starts - 2] == 0xFFFF) & is_four
+    numbers = pairs[positions].astype(np.uint32) << 16 | pairs[positions + 2]
+    return _Header(
+        buffer=buffer,
+        shape=numbers.tobytes() + vrs.tobytes(),
+        tags=numbers.tolist(),
+        vrs=vrs.tolist(),
+        positions=positions.tolist(),
+        starts=starts.tolist(),
+        widths=np.where(is_four, 4, 2).tolist(),
+        is_sequence=(is_item | is_open | (vrs == _SQ)).tolist(),
+    )
 
 
-def _top(buffer: bytes, position: int, *, is_explicit: bool) -> _Top:
-    group, number = _TAG.unpack_from(buffer, position)
-    vr = buffer[position + 4 : position + 6] if is_explicit else b""
-    is_long = vr in LONG_VRS
-    start = position + (12 if is_long else 8)
-    width = 4 if is_long or not is_explicit else 2
-    is_sequence = buffer.startswith(_ITEM, start) or buffer[start - width : start] == _UNDEFINED
-    return _Top(position, group << 16 | number, "SQ" if is_sequence else vr.decode("ascii"), width, start)
-
-
-def _cut(opened: OpenedFile, tops: list[_Top], differing: set[int], facts: "FileFacts") -> Pattern:
+def _cut(header: _Header, differing: set[int], opened: OpenedFile, facts: "FileFacts") -> Pattern:
     """Cut a header at its differing values."""
-    head = opened.dataset.buffer
+    assert opened.walk.pixels is not None and facts.identity is not None
+    buffer, size = header.buffer, opened.walk.pixels.start
     gaps: list[_Gap] = []
     fixed: list[tuple[int, str, int, int, int]] = []
     at = 0
-    for top, after in pairwise(tops):
-        if top.tag in differing:
-            gaps.append(_Gap(head[at : top.start - top.width], top.width, top.tag, top.vr))
-            at = after.position
-        elif top.tag in _OF_THE_SERIES:
-            fixed.append((top.tag, top.vr, len(gaps), top.start - at, after.position - top.start))
-    assert opened.walk.pixels is not None
-    size = opened.walk.pixels.start
+    for n, (tag, stop) in enumerate(zip(header.tags, header.positions[1:], strict=False)):
+        start, vr = header.starts[n], header.vrs[n].to_bytes(2, "little").decode("ascii").strip("\0")
+        if tag in differing:
+            gaps.append(_Gap(buffer[at : start - header.widths[n]], header.widths[n], tag, vr))
+            at = stop
+        elif tag in _OF_THE_SERIES:
+            fixed.append((tag, vr, len(gaps), start - at, stop - start))
     return Pattern(
         gaps=tuple(gaps),
-        tail=head[at:size],
+        tail=buffer[at:size],
         fixed=tuple(fixed),
-        shape=tuple((top.tag, top.vr) for top in tops),
+        shape=header.shape,
         size=size,
         is_explicit=opened.is_explicit,
+        series_uid=facts.identity.series_uid,
         facts=facts,
     )
