@@ -39,7 +39,6 @@ def split_series(slices: Sequence[Slice]) -> list[Part]:
         InputError: series.duplicate when one place has several images that nothing tells apart.
     """
     unique, dropped = _drop_copies(slices)
-    notes = (Note("series.duplicate", f"{dropped} exact copies of slices were dropped."),) if dropped else ()
     parts: list[Part] = []
     grids = _by_geometry(unique)
     for label, members in grids:
@@ -48,6 +47,8 @@ def split_series(slices: Sequence[Slice]) -> list[Part]:
         for key, group in _by_content(members):
             parts.append(Part(slices=tuple(group), key=", ".join(word for word in (label, key) if word)))
     parts += _single_images([piece for piece in unique if not (piece.frame.position and piece.frame.orientation)])
+    dropped += len(unique) - sum(len(part.slices) for part in parts)
+    notes = (Note("series.duplicate", f"{dropped} exact copies of slices were dropped."),) if dropped else ()
     mixed = _mixed_note(grids)
     return [
         Part(slices=part.slices, key=part.key if len(parts) > 1 else "", notes=(*notes, *mixed, *part.notes))

@@ -103,7 +103,10 @@ def test_the_same_pixels_under_a_new_uid_are_dropped(tmp_path: Path) -> None:
     write_series(tmp_path, 4)
     write(make_slice(2, SOPInstanceUID=generate_uid()), tmp_path / "again")
 
-    assert read_volume(tmp_path).shape == (8, 6, 4)
+    volume = read_volume(tmp_path)
+
+    assert volume.shape == (8, 6, 4)
+    assert any(note.code == "series.duplicate" and note.message.startswith("1 exact") for note in volume.notes)
 
 
 @pytest.mark.bad_input("C3")
