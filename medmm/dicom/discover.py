@@ -15,6 +15,7 @@ from medmm.dicom.examine import examine_all
 from medmm.dicom.geometry import axes
 from medmm.dicom.header import FileFacts, Identity
 from medmm.dicom.index import HeaderIndex
+from medmm.dicom.kinds import archive_kind
 from medmm.dicom.limits import DEFAULT_LIMITS, Limits
 from medmm.dicom.split import Part, split_series
 from medmm.dicom.types import Discovery, Series, Skipped, Slice, Study, TextReport
@@ -41,10 +42,11 @@ def discover(
             holds identifiers; it is written with mode 0600.
         limits: Caps on what a file may claim, and on memory and time.
     Raises:
-        InputError: io.unreadable when the folder is not there.
+        InputError: io.unreadable when the folder is not there, limit.archive when it is an archive.
     """
     root = Path(folder)
     if root.is_file():
+        _refuse_archive(root)
         paths: Iterable[Path] = [root] if root.name.upper() != "DICOMDIR" else walk_files(root.parent)
     elif root.is_dir():
         paths = walk_files(root)
@@ -55,6 +57,17 @@ def discover(
             return assemble(examine_all(paths, workers, limits))
         with HeaderIndex(Path(index), limits) as known:
             return assemble(known.examine(paths, workers))
+
+
+def _refuse_archive(path: Path) -> None:
+    """Nothing is ever unpacked: names in an archive may lead anywhere, and its size says nothing of its content."""
+    kind = archive_kind(path)
+    if kind and not path.name.lower().endswith(".nii.gz"):
+        raise InputError(
+            f"Expected a folder or a DICOM file (got a {kind}).",
+            code="limit.archive",
+            remedy="Unpack it into a folder of its own and pass that.",
+        )
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from pathlib import Path
 from medmm.dicom import syntaxes
 from medmm.dicom.attributes import DataSet
 from medmm.dicom.disk import open_regular, read_at
+from medmm.dicom.kinds import kind_of
 from medmm.dicom.limits import Limits
-from medmm.dicom.parse import NeedMoreBytesError, Walk, walk
+from medmm.dicom.parse import LONG_VRS, NeedMoreBytesError, Walk, walk
 from medmm.errors import InputError
 from medmm.types import Note
 
@@ -178,7 +179,7 @@ class Header:
         stop, length, found = 132, 0, {}
         while head[stop : stop + 2] == b"\x02\x00":
             at = stop
-            if head[stop + 4 : stop + 6] in (b"OB", b"UN", b"UT"):
+            if head[stop + 4 : stop + 6] in LONG_VRS:
                 length, value = int.from_bytes(head[stop + 8 : stop + 12], "little"), stop + 12
             else:
                 length, value = int.from_bytes(head[stop + 6 : stop + 8], "little"), stop + 8
@@ -219,7 +220,7 @@ class Header:
             return start - 132, syntax, media_class
         syntax = _guess_encoding(head, 0)
         if not syntax or not _looks_like_dicom(head):
-            raise NotDicomError(_kind_of(head))
+            raise NotDicomError(kind_of(head))
         return 0, syntax, ""
 
     def _inflate(self, start: int) -> bytes:
@@ -265,26 +266,6 @@ def _looks_like_dicom(head: bytes) -> bool:
     if head[4:6].isalpha() and head[4:6].isupper():
         return True
     return int.from_bytes(head[4:8], "little") < 2**16
-
-
-def _kind_of(head: bytes) -> str:
-    """What a file that is not DICOM looks like, in words."""
-    kinds = (
-        (b"\x1f\x8b", "gzip archive"),
-        (b"PK", "zip archive"),
-        (b"\x89PNG", "PNG image"),
-        (b"\xff\xd8\xff", "JPEG image"),
-        (b"%PDF", "PDF document"),
-        (b"<", "HTML or XML text"),
-        (b"\x5c\x01\x00\x00", "NIfTI image"),
-    )
-    for magic, kind in kinds:
-        if head.startswith(magic):
-            return f"not DICOM: {kind}"
-    if not any(head):
-        return "not DICOM: zero bytes"
-    is_text = b"\0" not in head[:1024]
-    return "not DICOM: text" if is_text else "not DICOM"
 
 
 def _truncated() -> InputError:

@@ -111,6 +111,8 @@ def finish(series: Series, plan: ReadPlan, filled: Filled) -> Volume:
     notes += _one_note_a_code(plan)
     if filled.low == filled.high:
         notes.append(Note("image.constant", "Every voxel has the same value."))
+    elif _repeats_one_slice(filled.buffer):
+        notes.append(Note("image.constant", "Every slice shows the same."))
     if len(plan.slices) == 1:
         notes.append(Note("series.too_few", "The volume has one slice."))
     axis_of = plan.canonical.axis_of
@@ -122,6 +124,11 @@ def finish(series: Series, plan: ReadPlan, filled: Filled) -> Volume:
         unit="HU" if is_hu else "a.u.",
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _repeats_one_slice(buffer: np.ndarray) -> bool:
+    """Whether all slices are equal; the last is compared first, so that a real volume is told at once."""
+    return len(buffer) > 1 and all(np.array_equal(buffer[0], other) for other in buffer[:0:-1])
 
 
 def _one_note_a_code(plan: ReadPlan) -> list[Note]:

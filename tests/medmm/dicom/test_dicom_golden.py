@@ -37,7 +37,11 @@ def rows_of(root: Path) -> list[str]:
     """A line a file: what discovery and reading make of it, each file by itself."""
     rows = []
     for path in sorted(one for one in root.rglob("*") if one.is_file() and one.suffix not in {".py", ".pyc"}):
-        found = discover(path) if path.name != "DICOMDIR" else discover(path.parent)
+        try:
+            found = discover(path) if path.name != "DICOMDIR" else discover(path.parent)
+        except InputError as error:
+            rows.append(f"{path.relative_to(root)}\t{error.code}: {str(error).split(' (')[0]}")
+            continue
         if path.name == "DICOMDIR":
             rows.append(f"{path.relative_to(root)}\tdirectory of {sum(len(s.series) for s in found.studies)} series")
             continue

@@ -39,7 +39,6 @@ def compressed(path: Path, syntax: str, frames: list[bytes], number: int = 0, **
     return write(dataset, path, syntax)
 
 
-# B1
 @pytest.mark.bad_input("B1")
 @pytest.mark.parametrize("claim", [{"Rows": 65535, "Columns": 65535}, {"NumberOfFrames": 2**31 - 1}])
 def test_an_image_that_claims_billions_of_pixels_is_refused_before_allocation(tmp_path: Path, claim: dict) -> None:
@@ -57,7 +56,6 @@ def test_a_series_larger_than_the_limit_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path, Limits(voxels=6 * 8 * 5 - 1)).code == "limit.pixels"
 
 
-# B2
 @pytest.mark.bad_input("B2")
 def test_fewer_bytes_than_the_image_needs_are_refused(tmp_path: Path) -> None:
     path = write(make_slice(PixelData=slice_pixels(0).tobytes()[:-10]), tmp_path / "a.dcm")
@@ -65,7 +63,6 @@ def test_fewer_bytes_than_the_image_needs_are_refused(tmp_path: Path) -> None:
     assert refusal(path).code == "dicom.pixel_length"
 
 
-# B3
 @pytest.mark.bad_input("B3")
 @pytest.mark.parametrize("kind", ["inside", "after"])
 def test_surplus_bytes_are_noted_and_change_nothing(tmp_path: Path, kind: str) -> None:
@@ -80,7 +77,6 @@ def test_surplus_bytes_are_noted_and_change_nothing(tmp_path: Path, kind: str) -
     np.testing.assert_array_equal(stored_view(volume.voxels), slice_pixels(0).astype(np.float32) - 1024)
 
 
-# B4
 @pytest.mark.bad_input("B4")
 @pytest.mark.parametrize(
     "tags",
@@ -110,7 +106,6 @@ def test_a_frame_count_that_is_text_is_refused(tmp_path: Path) -> None:
     assert refusal(path).code == "dicom.bad_value"
 
 
-# B5
 def rle_header(segments: int, *offsets: int) -> bytes:
     return struct.pack("<16L", segments, *offsets, *([0] * (15 - len(offsets))))
 
@@ -156,7 +151,6 @@ def test_a_code_stream_larger_than_its_header_is_refused_before_decoding(tmp_pat
     assert error.code == "decode.failed"
 
 
-# B6
 @pytest.mark.bad_input("B6")
 @pytest.mark.parametrize(
     ("syntax", "word"),
@@ -174,7 +168,6 @@ def test_a_transfer_syntax_without_decoder_is_refused_by_name(tmp_path: Path, sy
     assert word in str(error)
 
 
-# B7
 @pytest.mark.bad_input("B7")
 def test_lossy_pixels_are_noted_with_method_and_ratio(tmp_path: Path) -> None:
     lossy = {"LossyImageCompression": "01", "LossyImageCompressionMethod": "ISO_15444_1"}
@@ -187,7 +180,6 @@ def test_lossy_pixels_are_noted_with_method_and_ratio(tmp_path: Path) -> None:
     assert "12.5" in notes[0]
 
 
-# B8
 def jpeg_ls(pixels: np.ndarray) -> bytes:
     import jpeg_ls as codec
 
@@ -233,7 +225,6 @@ def test_fewer_fragments_than_frames_are_refused(tmp_path: Path) -> None:
     assert refusal(multi_frame(tmp_path / "a.dcm", data, 3)).code == "decode.failed"
 
 
-# B9
 @pytest.mark.bad_input("B9")
 def test_signed_values_and_unused_high_bits_read_as_a_second_decoder_reads_them(tmp_path: Path) -> None:
     values = np.array([[-2048, -1, 0], [1, 2047, 55]], np.int16)
@@ -327,7 +318,6 @@ def test_thirty_two_bit_and_float_pixels_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stored_view(read_volume(other).voxels), floats)
 
 
-# B10
 @pytest.mark.bad_input("B10")
 @pytest.mark.parametrize("slope", [b"0 ", b"nan ", b"inf ", b"abc "])
 def test_an_impossible_rescale_slope_is_refused(tmp_path: Path, slope: bytes) -> None:
@@ -341,7 +331,6 @@ def test_an_impossible_rescale_slope_is_refused(tmp_path: Path, slope: bytes) ->
     assert "(0028,1053)" in str(error)
 
 
-# B11
 @pytest.mark.bad_input("B11")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_voxels_that_are_no_number_are_refused(tmp_path: Path, value: float) -> None:
@@ -361,7 +350,6 @@ def test_values_beyond_float32_are_refused(tmp_path: Path) -> None:
     assert refusal(path).code == "image.nonfinite"
 
 
-# B12
 @pytest.mark.bad_input("B12")
 def test_a_constant_volume_is_noted(tmp_path: Path) -> None:
     for number in range(3):
@@ -373,7 +361,17 @@ def test_a_constant_volume_is_noted(tmp_path: Path) -> None:
     assert np.isfinite(volume.voxels).all()
 
 
-# B13
+@pytest.mark.bad_input("B12")
+def test_a_volume_of_equal_slices_is_noted(tmp_path: Path) -> None:
+    write_series(tmp_path, 4, pixels=slice_pixels(0))
+    different = tmp_path / "different"
+    write_series(different, 4, SeriesInstanceUID="1.2.3")
+
+    notes = [read_volume(series).notes for series in discover(tmp_path).studies[0].series]
+
+    assert sorted([note.message for note in of_one] for of_one in notes) == [[], ["Every slice shows the same."]]
+
+
 @pytest.mark.bad_input("B13")
 def test_a_colour_image_is_refused_and_a_grey_one_in_three_channels_is_read(tmp_path: Path) -> None:
     grey = np.repeat(slice_pixels(0).astype(np.uint8)[..., None], 3, axis=2)
@@ -405,7 +403,6 @@ def test_a_palette_image_is_refused(tmp_path: Path) -> None:
     assert refusal(path).code == "image.color"
 
 
-# B14
 @pytest.mark.bad_input("B14")
 def test_pixels_in_a_private_attribute_only_are_refused(tmp_path: Path) -> None:
     dataset = make_slice(PixelData=None)

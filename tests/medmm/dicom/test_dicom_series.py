@@ -34,7 +34,6 @@ def lps_corner(volume_affine: np.ndarray, index: tuple[int, int, int]) -> np.nda
     return (np.diag([-1, -1, 1, 1]) @ volume_affine @ [*index, 1])[:3]
 
 
-# C1
 @pytest.mark.bad_input("C1")
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_or_two_slices_are_a_volume_and_one_is_noted(tmp_path: Path, count: int) -> None:
@@ -46,7 +45,6 @@ def test_one_or_two_slices_are_a_volume_and_one_is_noted(tmp_path: Path, count: 
     assert ("series.too_few" in {note.code for note in volume.notes}) == (count == 1)
 
 
-# C2
 @pytest.fixture
 def gapped(tmp_path: Path) -> Path:
     write_series(tmp_path, 6)
@@ -85,7 +83,6 @@ def test_uneven_spacing_is_refused_and_rounding_is_not(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_volume(tmp_path / "rounded").spacing_mm[2], 0.625, atol=0.01)
 
 
-# C3
 @pytest.mark.bad_input("C3")
 def test_exact_copies_are_dropped_with_a_count(tmp_path: Path) -> None:
     paths = write_series(tmp_path, 4)
@@ -125,7 +122,6 @@ def test_two_images_at_one_place_that_nothing_tells_apart_are_refused(tmp_path: 
     assert refusal(tmp_path).code == "series.duplicate"
 
 
-# C4
 @pytest.mark.bad_input("C4")
 @pytest.mark.parametrize(
     "other",
@@ -155,7 +151,6 @@ def test_two_transfer_syntaxes_in_one_series_make_one_volume(tmp_path: Path) -> 
     assert read_volume(tmp_path).shape == (8, 6, 5)
 
 
-# C5
 @pytest.mark.bad_input("C5")
 @pytest.mark.parametrize(
     ("tag", "values", "word"),
@@ -210,7 +205,6 @@ def test_a_key_that_differs_in_every_slice_of_one_volume_splits_nothing(tmp_path
     assert [len(one.slices) for one in all_series(tmp_path)] == [5]
 
 
-# C6
 ORIENTATIONS = {
     "axial": [1, 0, 0, 0, 1, 0],
     "coronal": [1, 0, 0, 0, 0, -1],
@@ -287,7 +281,6 @@ def test_reorienting_never_moves_a_voxel(numbers: list[float], shape: tuple[int,
         np.testing.assert_allclose(canonical.affine_ras @ [*output, 1], affine @ [*corner, 1], atol=1e-9)
 
 
-# C7
 @pytest.mark.bad_input("C7")
 @pytest.mark.parametrize(
     ("tag", "value", "name"),
@@ -340,7 +333,6 @@ def test_images_without_a_place_are_volumes_of_their_own(tmp_path: Path) -> None
     assert any("does not say where it lies" in note.message for note in volume.notes)
 
 
-# C8
 def enhanced(frames: int, *, has_groups: bool = True, stacks: int = 1) -> Dataset:
     pixels = np.stack([slice_pixels(n) for n in range(frames)])
     dataset = make_slice(modality="MR", SOPClassUID=EnhancedMRImageStorage)
@@ -419,7 +411,6 @@ def test_fewer_functional_groups_than_frames_are_refused(tmp_path: Path) -> None
     assert refusal(write(dataset, tmp_path / "a.dcm")).code == "dicom.bad_value"
 
 
-# C9
 @pytest.mark.bad_input("C9")
 def test_a_series_of_two_patients_is_refused_and_never_merged(tmp_path: Path) -> None:
     write_series(tmp_path, 4)
@@ -450,7 +441,6 @@ def test_one_series_uid_in_two_studies_is_two_series(tmp_path: Path) -> None:
     assert sorted(len(one.slices) for one in all_series(tmp_path)) == [3, 4]
 
 
-# C10
 @pytest.mark.bad_input("C10")
 def test_of_several_series_the_thinner_original_is_chosen_and_the_rest_are_listed(tmp_path: Path) -> None:
     kinds = {
@@ -479,7 +469,6 @@ def test_a_folder_of_two_series_is_refused_as_one_volume(tmp_path: Path) -> None
     assert refusal(tmp_path).code == "series.choice"
 
 
-# C11
 @pytest.mark.bad_input("C11")
 def test_series_are_grouped_by_uid_over_deep_folders_and_mixed_patients(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
