@@ -126,6 +126,7 @@ def assemble(facts: Iterable[tuple[Path, FileFacts]]) -> Discovery:
             broken = (Skipped(members[0].instance.path, str(error), error.code, key.series_uid),)
         if key in conflicts:
             broken = (Skipped(members[0].instance.path, conflicts[key], "identity.conflict", key.series_uid),)
+        parts = [replace(part, notes=(*part.notes, *found.strays_beside(part))) for part in parts]
         series[key] = [_series(key, part, len(parts), broken) for part in parts]
     return Discovery(
         studies=tuple(_studies(series, found)),
@@ -151,6 +152,7 @@ class _Found:
         self.reports: list[tuple[SeriesKey, Identity, TextReport]] = []
         self.skipped: list[Skipped] = []
         self.defects: dict[SeriesKey, list[tuple[str, Skipped]]] = defaultdict(list)
+        self.strays: dict[Path, list[Skipped]] = defaultdict(list)  # files by folder that may be slices of any series
 
     def add(self, path: Path, fact: FileFacts) -> None:
         """Take in one file."""
@@ -166,6 +168,8 @@ class _Found:
                 self.reports.append((key, identity, fact.report))
             elif fact.skipped is not None and fact.skipped.code and fact.skipped.code not in _HARMLESS:
                 self.defects[key].append((fact.sop_uid, fact.skipped))
+        if fact.skipped is not None and fact.skipped.code and not (identity and identity.series_uid):
+            self.strays[path.parent].append(fact.skipped)
         if fact.skipped is not None:
             self.skipped.append(_with_missing(path, fact))
 
@@ -175,6 +179,17 @@ class _Found:
             return ()
         intact = {piece.instance.sop_uid for piece in self.slices[key]}
         return tuple(defect for sop_uid, defect in self.defects[key] if sop_uid not in intact)
+
+    def strays_beside(self, part: Part) -> tuple[Note, ...]:
+        """A note when a file beside the slices broke before it said where it belongs: else only a gap would tell."""
+        if not self.strays:
+            return ()
+        folders = {piece.instance.path.parent for piece in part.slices}
+        beside = [stray for folder in sorted(folders) for stray in self.strays.get(folder, ())]
+        if not beside:
+            return ()
+        message = f"{len(beside)} files beside its slices could not be read; a slice at an end may be missing."
+        return (Note(beside[0].code, message),)
 
     def identity_conflicts(self) -> dict[SeriesKey, str]:
         """Series that carry several patients, and series of a patient with several birth dates."""

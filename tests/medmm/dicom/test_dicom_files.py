@@ -149,6 +149,18 @@ def test_a_cut_copy_beside_the_intact_file_costs_nothing(tmp_path: Path) -> None
     assert volume.shape == (8, 6, 5)
 
 
+@pytest.mark.bad_input("A4")
+def test_a_slice_cut_before_it_says_where_it_belongs_is_noted_by_the_series_beside_it(tmp_path: Path) -> None:
+    paths = write_series(tmp_path / "here", 4)
+    write_series(tmp_path / "there", 4, SeriesInstanceUID="1.2.3")
+    paths[3].write_bytes(paths[3].read_bytes()[:200])
+
+    notes = {len(series.slices): series.notes for series in discover(tmp_path).studies[0].series}
+
+    assert [(note.code, note.message[:7]) for note in notes[3]] == [("dicom.truncated", "1 files")]
+    assert notes[4] == ()
+
+
 @pytest.mark.bad_input("A5")
 def test_an_empty_data_set_is_refused(tmp_path: Path) -> None:
     path = write(make_slice(), tmp_path / "a.dcm")
