@@ -7,6 +7,7 @@ from medmm.dicom.attributes import DataSet
 from medmm.dicom.recent import Recent
 from medmm.dicom.types import AcquisitionHeader
 
+UNNAMED_METHOD = "unnamed method"  # of a loss that the file admits without saying how it came about
 _recent = Recent[AcquisitionHeader]()
 # Every attribute that `_read` takes from a classic image.
 _TAGS = (
@@ -97,7 +98,7 @@ def _read(dataset: DataSet, media_class: str) -> AcquisitionHeader:
         rescale_type=dataset.text(tags.RESCALE_TYPE) or _group_text(groups, tags.RESCALE_TYPE),
         has_rescale=any(tags.RESCALE_SLOPE in group for group in groups),
         has_burned_in_annotation=dataset.text(tags.BURNED_IN_ANNOTATION).upper() == "YES",
-        lossy_method=(dataset.text(tags.LOSSY_METHOD) or "unnamed method")
+        lossy_method=(dataset.text(tags.LOSSY_METHOD) or UNNAMED_METHOD)
         if dataset.text(tags.LOSSY_COMPRESSION) == "01"
         else "",
         lossy_ratio=dataset.lenient_number(tags.LOSSY_RATIO),

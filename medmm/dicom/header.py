@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medmm.dicom import syntaxes, tags
-from medmm.dicom.acquisition import read_acquisition
+from medmm.dicom.acquisition import UNNAMED_METHOD, read_acquisition
 from medmm.dicom.attributes import DataSet, missing
 from medmm.dicom.frames import read_frames
 from medmm.dicom.limits import DEFAULT_LIMITS, Limits
@@ -226,9 +226,11 @@ def _read_instance(path: Path, opened: OpenedFile, limits: Limits) -> Instance:
 def _image_notes(header: AcquisitionHeader, transfer_syntax: str) -> list[Note]:
     """What a reader must know of the pixels: loss, burned-in text."""
     notes = []
-    if header.lossy_method or ((codec := syntaxes.CODECS.get(transfer_syntax)) and codec.is_lossy):
+    codec, name = syntaxes.CODECS.get(transfer_syntax), header.lossy_method
+    if codec is not None and codec.is_lossy and name in ("", UNNAMED_METHOD):
+        name = codec.name
+    if name:
         ratio = f", ratio {header.lossy_ratio:g}" if header.lossy_ratio else ""
-        name = header.lossy_method or syntaxes.CODECS[transfer_syntax].name
         notes.append(Note("image.lossy", f"The pixels were compressed with loss ({_safe(name)}{ratio})."))
     if header.has_burned_in_annotation:
         notes.append(Note("image.burned_in", "The file says that text is burned into its pixels."))

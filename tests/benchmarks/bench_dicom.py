@@ -12,6 +12,7 @@ import argparse
 import json
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -123,8 +124,10 @@ def run_dcm2niix(folder: Path) -> Arrays:
 
     out: Arrays = []
     with tempfile.TemporaryDirectory() as target:
-        command = ["dcm2niix", "-z", "n", "-b", "n", "-f", "%j", "-o", target, str(folder)]
-        subprocess.run([str(Path(sys.executable).parent / command[0]), *command[1:]], check=True, capture_output=True)
+        beside = Path(sys.executable).parent / "dcm2niix"  # where its wheel puts it
+        program = str(beside) if beside.exists() else shutil.which("dcm2niix") or "dcm2niix"
+        command = [program, "-z", "n", "-b", "n", "-f", "%j", "-o", target, str(folder)]
+        subprocess.run(command, check=True, capture_output=True)
         for path in sorted(Path(target).glob("*.nii")):
             image = nibabel.load(path)
             out.append((np.asarray(image.dataobj, np.float32), image.affine))

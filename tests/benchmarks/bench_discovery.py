@@ -3,8 +3,8 @@
     python tests/benchmarks/bench_discovery.py [--files 100000] [--write docs/benchmarks/dicom.md]
 
 Files of real MR headers (the pixels cut to 32 x 32) are written under new UIDs: 100 slices a series, 5 series a study,
-a patient a study, all names alike. Each run has a process of its own, so that its peak memory is its own; runs that open
-the files come after one that warmed the page cache.
+a patient a study, all names alike. Each run has a process of its own, so that its peak memory is its own; runs that
+open the files come after one that warmed the page cache.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Bad and unusual pixels, BAD_INPUTS.md section B: each row builds its input and says what must come of it."""
 
 import struct
+import tracemalloc
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,23 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_builders import make_slice, slice_pixels, write, write_series
+from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_modality_lut
 from pydicom.sequence import Sequence
-from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
 
 from medmm.dicom import discover
+from medmm.dicom.fill import Scratch, fill_from_file
 from medmm.dicom.limits import Limits
 from medmm.dicom.volume import read_volume
 from medmm.errors import InputError
@@ -223,6 +235,31 @@ def test_fewer_fragments_than_frames_are_refused(tmp_path: Path) -> None:
     data = item(b"") + item(jpeg_ls(slice_pixels(0))) + END
 
     assert refusal(multi_frame(tmp_path / "a.dcm", data, 3)).code == "decode.failed"
+
+
+@pytest.mark.parametrize("kind", ["plain", "rle"])
+def test_frames_of_a_large_object_are_held_one_at_a_time(tmp_path: Path, kind: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 4000, (60, 128, 128)).astype(np.uint16)
+    dataset = make_slice(modality="MR", pixels=pixels[0], NumberOfFrames=60)
+    dataset.PixelData = pixels.tobytes()
+    if kind == "rle":
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset["PixelData"].VR = "OW"
+        dataset.compress(RLELossless, generate_instance_uid=False)
+    dataset.SOPClassUID = SecondaryCaptureImageStorage
+    path = write(dataset, tmp_path / "a.dcm", RLELossless if kind == "rle" else ExplicitVRLittleEndian)
+    series = discover(path, workers=0).studies[0].series[0]
+    instance = series.slices[0].instance
+    out, frame_bytes = np.empty((60, 128, 128), np.float32), 128 * 128 * 2
+
+    tracemalloc.start()
+    fill_from_file(instance, list(zip(instance.frames, out, strict=True)), Limits(), Scratch())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    np.testing.assert_array_equal(out, pixels)
+    assert peak < 10 * frame_bytes
 
 
 @pytest.mark.bad_input("B9")
