@@ -48,7 +48,7 @@ def render_case(
     return render_page(
         "report.html.j2",
         style="style.css",
-        scripts=("viewer.js",),
+        scripts=("viewer.js", "draft.js"),
         t=texts,
         d=document,
         draft=_draft(document, texts),

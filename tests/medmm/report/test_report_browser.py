@@ -120,12 +120,25 @@ def test_hostile_text_stays_text(browser: Browser, tmp_path: Path, with_text: bo
     browser.open(path)
     browser.wait(READY)
 
-    assert browser.run("return window.hacked === undefined && document.querySelectorAll('script').length === 2")
+    assert browser.run("return window.hacked === undefined && document.querySelectorAll('script').length === 3")
     assert browser.run("return [...document.images].every(one => one.src.startsWith('data:'))")
     assert "{{7*7}}" in browser.run("return document.body.innerText")
     requests = "performance.getEntriesByType('resource').filter(one => !one.name.startsWith('data:')).length"
     assert browser.run(f"return {requests}") == 0
     assert browser.complaints() == []
+
+
+def test_draft_can_be_edited_and_copied_as_text(viewer: Browser) -> None:
+    viewer.run("document.getElementById('draft-edit').click()")
+    viewer.run("document.querySelector('#draft-text li').firstChild.textContent = 'Edited by hand. '")
+    viewer.run("document.getElementById('draft-copy').click()")
+
+    text = viewer.wait("return document.getElementById('draft-text').dataset.copied")
+    assert viewer.run("return document.getElementById('draft-text').isContentEditable")
+    assert text.splitlines()[0] == "Report on case-1"
+    assert "\nFINDINGS\n- Edited by hand.\n- " in text
+    assert "- Side: Right side, very likely (probability 0.97).\n" in text
+    assert viewer.complaints() == []
 
 
 def test_narrow_page_does_not_scroll_sideways(browser: Browser, page: Path) -> None:

@@ -103,8 +103,9 @@ def test_policy_allows_its_own_code_by_hash_and_nothing_else() -> None:
     parts = dict(part.split(" ", 1) for part in policy.split("; "))
 
     def hashed(kind: str) -> str:
-        code = next(text for tag, text in page.raw if tag == kind and not text.startswith("{"))
-        return f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
+        codes = [text for tag, text in page.raw if tag == kind and not text.startswith("{")]
+        hashes = (base64.b64encode(hashlib.sha256(code.encode()).digest()).decode() for code in codes)
+        return " ".join(f"'sha256-{value}'" for value in hashes)
 
     assert parts == {
         "default-src": "'none'",
