@@ -13,6 +13,7 @@ from pydicom import Dataset, dcmread
 from report_examples import make_explanation
 from report_sources import PATIENT, STUDY, SourceFolder, write_sources
 
+from medmm.cases import find_cases
 from medmm.dicom.references import read_source
 from medmm.errors import InputError
 from medmm.results import Explanation
@@ -315,3 +316,29 @@ def test_long_and_foreign_titles_fit_the_standard(axial: SourceFolder, tmp_path:
     saved = replace(explained, notes=()).report().save(tmp_path, formats=_ALL, sources=axial.series)
 
     assert len(dcmread(saved.dicom["seg_flair.dcm"]).SegmentSequence[0].SegmentLabel) <= 64
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+@pytest.mark.bad_input("I5")
+def test_masks_of_a_real_series_mark_the_pixels_of_the_instances_they_name(shared_data: Path, tmp_path: Path) -> None:
+    plan = find_cases(shared_data / "lgg_dicom" / "TCGA-CS-4944", roles=("flair",), id_key=bytes(32)).plans[0]
+    case, explained = plan.read(), make_explanation(out_of_distribution=None)
+    flair = case.volumes["flair"]
+    limit = float(np.quantile(flair.voxels[0], 0.995))
+    region = replace(
+        explained.diagnosis.regions["tumour"],
+        mask=(flair.voxels[0] > limit).astype(np.uint8),
+        affine_ras=flair.affine_ras,
+    )
+    explained = replace(
+        explained, case=case, tasks={}, diagnosis=replace(explained.diagnosis, regions={"tumour": region})
+    )
+
+    saved = explained.report().save(tmp_path, formats=["seg"], sources=plan.series)
+
+    marked = hd.seg.segread(saved.dicom["seg_flair.dcm"])
+    pixels = {dcmread(path).SOPInstanceUID: dcmread(path).pixel_array for path in plan.series["flair"].files}
+    frames = marked.get_pixels_by_source_instance(list(pixels), combine_segments=True)
+    for frame, source in zip(frames, pixels.values(), strict=True):
+        assert ((frame > 0) == (source > limit)).all()
