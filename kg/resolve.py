@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kg.schema import CLOSE_MATCH, EXACT_MATCH, ConceptRecord, RelationRecord, SourceTables, Synonym
+from kg.strings import clean
 from kg.text.normalise import normal_name
 
 # Which id stands for a merged concept; then alphabetical.
@@ -84,7 +85,7 @@ def _first_kind_wins(tables: list[SourceTables], defects: Counter[str]) -> dict[
     records: dict[str, list[tuple[int, ConceptRecord]]] = {}
     for position, table in enumerate(tables):
         seen: set[str] = set()
-        for record in sorted(table.concepts):
+        for record in sorted(map(_cleaned, table.concepts)):
             if not record.id or not record.name.strip():
                 defects["concepts without id or name"] += 1
                 continue
@@ -97,6 +98,20 @@ def _first_kind_wins(tables: list[SourceTables], defects: Counter[str]) -> dict[
                 continue
             earlier.append((position, record))
     return records
+
+
+def _cleaned(record: ConceptRecord) -> ConceptRecord:
+    """The record with readable characters only; nearly every record is so already and is returned as it is."""
+    synonyms = record.synonyms
+    is_clean = record.name.isprintable() and record.text.isprintable() and record.id.isprintable()
+    if is_clean and all(text.isprintable() for text, _ in synonyms):
+        return record
+    return record._replace(
+        id=clean(record.id),
+        name=clean(record.name),
+        text=clean(record.text),
+        synonyms=tuple(Synonym(clean(text), scope) for text, scope in synonyms),
+    )
 
 
 def _add_mappings(

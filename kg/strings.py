@@ -2,8 +2,24 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from unicodedata import category
 
 import numpy as np
+
+
+def clean(text: str) -> str:
+    """Return a text without control, direction-changing and unpaired surrogate characters; line ends become blanks.
+
+    Such characters break XML, tables and terminals, and nothing medical is written with them.
+    """
+    if text.isprintable():
+        return text
+    kept = (" " if char.isspace() else char for char in text if char.isspace() or category(char) not in _UNWANTED)
+    return "".join(kept)
+
+
+# Unicode categories: control, format (such as right-to-left override), surrogate.
+_UNWANTED = frozenset(("Cc", "Cf", "Cs"))
 
 
 class StringTable:

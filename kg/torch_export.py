@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 
 from kg.subgraph import Subgraph
 
@@ -48,6 +48,41 @@ def to_pyg(
         data.concepts = torch.from_numpy(np.array(graph.concepts))
         data.seed_weights = torch.from_numpy(np.array(graph.seed_weights))
         data.scores = torch.from_numpy(np.array(graph.scores))
+    return data
+
+
+def to_hetero(
+    graph: "KnowledgeGraph", subgraph: Subgraph | None = None, features: np.ndarray | None = None
+) -> HeteroData:
+    """Return one `HeteroData`: a node store a kind, an edge store a (kind, predicate, kind) that occurs.
+
+    Args:
+        subgraph: A part of `graph`; the whole of it where None.
+        features: (V, F) float32 of the same concepts in the same order.
+    Returns:
+        Node stores hold `concepts` (n,) int64 positions in `graph`, ascending in the order given, and `x` (n, F) where
+        features are given; edge stores `edge_index` (2, e) int64 from subject to object within their kinds, and
+        `edge_weight` (e,) float32, strength x trust.
+    """
+    flat = to_pyg(graph if subgraph is None else subgraph, features, is_reversible=False)
+    concepts = np.arange(graph.n_concepts) if subgraph is None else subgraph.concepts
+    kinds = graph.arrays["kind"][concepts].astype(np.int64)
+    data, place = HeteroData(), np.zeros(len(concepts), dtype=np.int64)
+    for kind in np.unique(kinds).tolist():
+        members = np.flatnonzero(kinds == kind)
+        place[members] = np.arange(len(members))
+        store = data[graph.kinds[kind]]
+        store.concepts, store.num_nodes = torch.from_numpy(concepts[members].astype(np.int64)), len(members)
+        if features is not None:
+            store.x = flat.x[torch.from_numpy(members)]
+    subject, target = flat.edge_index.numpy()
+    types = np.stack([kinds[subject], flat.edge_type.numpy(), kinds[target]], axis=1)
+    triples, group = np.unique(types, axis=0, return_inverse=True)
+    for at, (first, predicate, second) in enumerate(triples.tolist()):
+        rows = np.flatnonzero(group.ravel() == at)
+        store = data[graph.kinds[first], graph.predicates[predicate], graph.kinds[second]]
+        store.edge_index = torch.from_numpy(np.stack([place[subject[rows]], place[target[rows]]]))
+        store.edge_weight = flat.edge_weight[torch.from_numpy(rows)]
     return data
 
 

@@ -128,7 +128,7 @@ def path(
     limit: Annotated[int, typer.Option("--limit", min=1, max=100, help="Most paths.")] = 5,
     hops: Annotated[int, typer.Option("--hops", min=1, max=6, help="Most claims a path.")] = 3,
     picture: Annotated[
-        Path | None, typer.Option("--picture", help="Draw the paths into an .svg or .html file.")
+        Path | None, typer.Option("--picture", help="Draw the paths into an .svg, .png or .html file.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -141,11 +141,7 @@ def path(
     *findings, target = (_resolve(found, one) for one in start)
     paths = kg.paths(found, findings, target, limit=limit, max_hops=hops)
     if picture is not None:
-        from kg.drawing import draw_html, draw_svg
-
-        title = f"Evidence for {found.name(found.index(target))}"
-        is_page = picture.suffix.lower() in (".html", ".htm")
-        picture.write_text((draw_html if is_page else draw_svg)(paths, title), encoding="utf-8")
+        _draw(paths, f"Evidence for {found.name(found.index(target))}", picture)
     if as_json:
         _print_json([asdict(one) for one in paths])
         return
@@ -192,6 +188,18 @@ def embed(
         return
     for name, measures in ((layer, result.test), ("popularity", result.popularity)):
         stdout().print(f"{name:>10}  " + "  ".join(f"{key} {value:.3f}" for key, value in measures.items()))
+
+
+def _draw(paths: "list[EvidencePath]", title: str, picture: Path) -> None:
+    from kg.drawing import draw_html, draw_png, draw_svg
+
+    suffix = picture.suffix.lower()
+    if suffix == ".png":
+        picture.write_bytes(draw_png(paths, title))
+    elif suffix in (".svg", ".html", ".htm"):
+        picture.write_text((draw_svg if suffix == ".svg" else draw_html)(paths, title), encoding="utf-8")
+    else:
+        raise typer.BadParameter(f"expected a picture named .svg, .png or .html (got {one_line(picture.name)!r})")
 
 
 def _open(path: Path | None) -> "KnowledgeGraph":

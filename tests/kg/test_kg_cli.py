@@ -65,12 +65,16 @@ def test_rank_says_why(graph_file: Path) -> None:
 
 
 def test_path_takes_names_and_draws(graph_file: Path, tmp_path: Path) -> None:
-    picture = tmp_path / "evidence.svg"
+    ends = ("path", "Ring enhancement", "Glioblastoma", "--graph", graph_file, "--picture")
 
-    out = run("path", "Ring enhancement", "Glioblastoma", "--graph", graph_file, "--picture", picture)
+    out = run(*ends, tmp_path / "evidence.svg")
+    run(*ends, tmp_path / "evidence.png")
+    wrong = RUNNER.invoke(app, [str(one) for one in (*ends, tmp_path / "evidence.bmp")])
 
     assert "[imaging]" in out
-    assert picture.read_text().startswith("<svg")
+    assert (tmp_path / "evidence.svg").read_text().startswith("<svg")
+    assert (tmp_path / "evidence.png").read_bytes().startswith(b"\x89PNG")
+    assert wrong.exit_code == 2
 
 
 def test_unknown_concept_is_a_usage_error(graph_file: Path) -> None:

@@ -1,14 +1,17 @@
-"""Other forms of the graph: networkx, KGX, GraphML, pictures, the shuffled control, retrieval views."""
+"""Other forms of the graph: networkx, PyG, KGX, GraphML, pictures, the shuffled control, retrieval views."""
 
+import io
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import networkx
 import numpy as np
+import pytest
+from PIL import Image
 
 import kg
 from kg.controls import shuffled_graph
-from kg.drawing import draw_html, draw_svg
+from kg.drawing import draw_html, draw_png, draw_svg
 from kg.export import write_graphml, write_kgx
 from kg.lexical import LexicalIndex
 from kg.retrieval import CandidateRanker, build_candidates, fuse
@@ -90,3 +93,33 @@ def test_ranker_finds_the_candidate_by_finding_and_by_name(small_graph: kg.Knowl
     assert [bool(one.concepts) for one in ranker.candidates] == [True, True, False]
     assert by_finding.argmax() == 0
     assert by_name.argmax() == 1
+
+
+def test_png_shows_every_box_and_keeps_its_title(small_graph: kg.KnowledgeGraph) -> None:
+    paths = kg.paths(small_graph, ["RSD:f/ring"], "RSD:d/glioblastoma")
+
+    picture = Image.open(io.BytesIO(draw_png(paths, "Evidence <b>")))
+    empty = Image.open(io.BytesIO(draw_png([])))
+
+    colors = {color for _, color in picture.convert("RGB").getcolors(1 << 16) or []}
+    assert picture.info["Title"] == "Evidence <b>"
+    assert {(234, 242, 251), (253, 241, 227)} <= colors  # the finding's box and the diagnosis's
+    assert empty.size[0] > 0
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_hetero_data_holds_every_relation_between_its_kinds(small_graph: kg.KnowledgeGraph) -> None:
+    from kg.torch_export import to_hetero
+
+    features = np.arange(small_graph.n_concepts, dtype=np.float32)[:, None]
+
+    data = to_hetero(small_graph, features=features)
+
+    found = {
+        (int(data[first].concepts[s]), predicate, int(data[second].concepts[o]))
+        for (first, predicate, second), store in data.edge_items()
+        for s, o in store.edge_index.T.tolist()
+    }
+    assert found == {(s, small_graph.predicates[p], o) for s, p, o in small_graph.iterate_relations()}
+    assert all((store.x[:, 0] == store.concepts).all() for _, store in data.node_items())
+    assert data.validate()
