@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 HUB_DAMPING = 0.4
 MAX_EXPANSIONS = 20_000
+# Most continuations of one path that are followed, and most paths that wait: the best by their bound are kept.
+MAX_BRANCHES = 1000
+MAX_WAITING = 400_000
 MAX_HOPS = 6
 # Claims that tie a disease to what is seen or where.
 _EVIDENCE = frozenset((HAS_PHENOTYPE, HAS_IMAGING_FINDING, LOCATED_IN, DISEASE_LOCATION))
@@ -191,14 +194,20 @@ class _Search:
         if rows:
             is_detour = self._is_detour(rows[-1], concepts[-1], edge_rows)
             remaining = np.where(is_detour, np.inf, remaining)
-        for position in np.flatnonzero(np.isfinite(remaining)).tolist():
+        totals = cost + costs + np.where(targets == self.goal, 0.0, self.damping[targets])
+        possible = np.flatnonzero(np.isfinite(remaining))
+        if len(possible) > MAX_BRANCHES:
+            best = np.argsort(totals[possible] + remaining[possible], kind="stable")[:MAX_BRANCHES]
+            possible = possible[best]
+        for position in possible.tolist():
             concept = int(targets[position])
             if concept in concepts or concept in starts:
                 continue
-            extra = 0.0 if concept == self.goal else float(self.damping[concept])
-            total = cost + float(costs[position]) + extra
+            total = float(totals[position])
             bound = total + float(remaining[position])
             heapq.heappush(heap, (bound, (*concepts, concept), (*rows, int(edge_rows[position])), total))
+        if len(heap) > MAX_WAITING:
+            heap[:] = heapq.nsmallest(MAX_WAITING // 2, heap)
 
     def _path(self, concepts: tuple[int, ...], rows: tuple[int, ...], cost: float) -> EvidencePath:
         hops = tuple(self._hop(row, concepts[step]) for step, row in enumerate(rows))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 _PARENTHESIS = re.compile(r"\(([A-Za-z][A-Za-z0-9/&-]{1,9})(?:[,;][^()]*)?\)")
+MAX_LONG_FORM_CHARS = 120
 _WORD_BEFORE = re.compile(r"[^\s()\[\],;:.]+")
 
 
@@ -26,14 +27,15 @@ def find_definitions(text: str) -> list[Definition]:
         short = match.group(1)
         if not any(char.isupper() for char in short) or not short[0].isalnum():
             continue
-        begin = max(text.rfind(". ", 0, match.start()) + 1, match.start() - 120, 0)
+        reach = max(match.start() - MAX_LONG_FORM_CHARS, 0)
+        begin = max(text.rfind(". ", reach, match.start()) + 1, reach)
         limit = min(len(short) + 5, len(short) * 2)
         words = list(_WORD_BEFORE.finditer(text, begin, match.start()))[-limit:]
         if not words:
             continue
         start = _long_form(short, text, words[0].start(), match.start())
         if start is not None:
-            found.append(Definition(short, start, len(text[: match.start()].rstrip())))
+            found.append(Definition(short, start, start + len(text[start : match.start()].rstrip())))
     return found
 
 

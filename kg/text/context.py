@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from kg.text.context_rules import Category, Rule, trigger_table
+from kg.text.context_rules import MAX_REACH, Category, Rule, trigger_table
 from kg.text.mention import Experiencer, Status, Temporality
 from kg.text.normalise import Normalised, normalise
 from kg.text.trie import TokenTrie
@@ -114,9 +114,11 @@ def contexts(text: str, tokens: Normalised, mentions: list[Span]) -> list[Contex
         effects = _effects(tokens.tokens, inside, Span(start, stop)) if inside else []
         if not effects and not headings:
             continue
+        begins = [effect.span.start for effect in effects]
         for index in members:
             first, last = mentions[index]
-            acting = {rule.category for rule, (begin, end) in effects if begin <= first and last <= end}
+            near = effects[bisect_left(begins, first - MAX_REACH) : bisect_right(begins, first)]
+            acting = {rule.category for rule, (_, end) in near if last <= end}
             section = _section_default(headings, tokens.starts[first]) if headings else _PLAIN
             found[index] = _combine(acting, section) if acting else section
     return found
@@ -134,7 +136,7 @@ def _combine(acting: set[Category], section: Context) -> Context:
 
 
 def _effects(tokens: list[str], triggers: list[_Trigger], sentence: Span) -> list[_Effect]:
-    """What the triggers of one sentence act on."""
+    """What the triggers of one sentence act on, by where that begins."""
     stops = _stops(tokens, triggers, sentence)
     effects = []
     for rules, span in triggers:
@@ -150,7 +152,12 @@ def _effects(tokens: list[str], triggers: list[_Trigger], sentence: Span) -> lis
                 at = bisect_right(ends, span.start - 1)
                 limit = ends[at - 1] + 1 if at else sentence.start
                 effects.append(_Effect(rule, Span(max(limit, span.start - rule.reach), span.start)))
+    effects.sort(key=_by_start)
     return effects
+
+
+def _by_start(effect: _Effect) -> int:
+    return effect.span.start
 
 
 def _stops(tokens: list[str], triggers: list[_Trigger], sentence: Span) -> dict[Category, list[int]]:

@@ -11,12 +11,16 @@ Category = Literal["negation", "uncertainty", "historical", "hypothetical", "oth
 Direction = Literal["pre", "post", "none"]
 
 
+# No trigger acts further than this many tokens.
+MAX_REACH = 40
+
+
 class Rule(NamedTuple):
     """What a phrase does. `reach` is how many tokens it acts over at most; a termination `ends` some categories."""
 
     category: Category
     direction: Direction
-    reach: int = 40
+    reach: int = MAX_REACH
     ends: frozenset[Category] = frozenset()
 
 

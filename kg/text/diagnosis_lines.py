@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from kg.text.linker import Linker
 
 LINE_KINDS = ("disease", "finding", "phenotype", "code")
+# Longer than this is no line that names one diagnosis.
+MAX_LINE_CHARS = 1000
 SCORE_WHOLE, SCORE_SHORTENED, SCORE_BROADER = 1.0, 0.9, 0.75
 
 _PARENTHESIS = re.compile(r"\s*\([^()]*\)")
@@ -59,6 +61,8 @@ def link_diagnosis_line(linker: "Linker", text: str, organ: str = "") -> LineLin
         text: The diagnosis as written, without number and attributes.
         organ: The specimen's organ, such as "Urinary bladder"; readings with it come first.
     """
+    if len(text) > MAX_LINE_CHARS:
+        return None
     places = _places(organ)
     for score, reading in _readings(text):
         for place in places:

@@ -5,11 +5,13 @@ import gzip
 import time
 from pathlib import Path
 
+import networkx
 import pytest
 
 import kg
 from kg.building import build_from_tables
 from kg.errors import KgError, SourceError
+from kg.export import write_graphml
 from kg.schema import (
     HAS_PHENOTYPE,
     SUBCLASS_OF,
@@ -21,6 +23,7 @@ from kg.schema import (
 )
 from kg.sources.files import read_file
 
+GAP = ("D:01", "P:01")
 SOURCE = Source(name="toy", version="1", licence="CC0")
 ENTITY_BOMB = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "bbbbbbbb"><!ENTITY c "&b;&b;&b;&b;">]><a>&c;</a>'
 EXTERNAL = '<?xml version="1.0"?><!DOCTYPE a SYSTEM "http://localhost:9/evil.dtd"><a/>'
@@ -183,6 +186,53 @@ def test_linking_time_grows_with_the_text_not_with_its_square(default_graph: kg.
         gc.enable()
 
     assert ratio < 60  # ten times the text: about 10 if linear, 100 if quadratic
+
+
+@pytest.mark.bad_input("F6")
+def test_sentence_without_an_end_takes_time_in_proportion(small_graph: kg.KnowledgeGraph) -> None:
+    linker = kg.Linker(small_graph)
+
+    def seconds(count: int) -> float:
+        start = time.process_time()
+        assert len(linker.link("favor no headache " * count)) == count
+        return time.process_time() - start
+
+    seconds(50)
+
+    assert seconds(5000) < 40 * max(seconds(500), 0.02)  # ten times the text: 100 times if quadratic
+
+
+@pytest.mark.bad_input("F6")
+def test_path_search_in_a_dense_graph_keeps_its_caps_and_its_best_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kg.evidence.MAX_BRANCHES", 20)
+    monkeypatch.setattr("kg.evidence.MAX_WAITING", 200)
+    monkeypatch.setattr("kg.evidence.MAX_EXPANSIONS", 500)
+    diseases = [ConceptRecord(f"D:{n:02d}", "disease", f"disease {n}") for n in range(60)]
+    signs = [ConceptRecord(f"P:{n:02d}", "phenotype", f"sign {n}") for n in range(60)]
+    relations = [RelationRecord(d.id, HAS_PHENOTYPE, p.id) for d in diseases for p in signs if (d.id, p.id) != GAP]
+    relations.append(RelationRecord(GAP[0], SUBCLASS_OF, "D:07"))
+    graph = build_from_tables([tables([*diseases, *signs], relations)])
+
+    found = kg.paths(graph, [GAP[1]], GAP[0], max_hops=6, limit=50)
+
+    assert len(found[0].hops) == 2
+    assert found == kg.paths(graph, [GAP[1]], GAP[0], max_hops=6, limit=50)
+
+
+@pytest.mark.bad_input("F4")
+def test_names_with_control_characters_and_broken_unicode_are_cleaned(tmp_path: Path) -> None:
+    path = tmp_path / "odd.json"
+    path.write_text(
+        '{"graphs": [{"nodes": [{"id": "http://purl.obolibrary.org/obo/DOID_1", "lbl": "lung\\u0000 \\ud800cancer",'
+        ' "meta": {"synonyms": [{"val": "\\u202egnul\\nx", "pred": "hasExactSynonym"}]}}]}]}'
+    )
+
+    graph = kg.build([path])
+
+    assert graph.name(0) == "lung cancer"
+    assert [one.text for one in graph.synonyms(0)] == ["gnul x"]
+    write_graphml(graph, tmp_path / "g.graphml")
+    assert networkx.read_graphml(tmp_path / "g.graphml").number_of_nodes() == 1
 
 
 def test_unknown_error_code_is_a_mistake_of_ours() -> None:
