@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,8 +176,13 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     check, _, body = text.partition(" ")
     if not text.endswith("\n") or _check(body[:-1]) != check:
         return None
-    values = json.loads(body)
+    values = json.loads(body, object_pairs_hook=_share)
     return values if isinstance(values, dict) and "kind" in values else None
+
+
+def _share(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose texts are shared with those of other lines: most are the same in every case."""
+    return {sys.intern(name): sys.intern(value) if type(value) is str else value for name, value in pairs}
 
 
 def _entry(values: Mapping[str, Any]) -> Entry:

@@ -242,5 +242,5 @@ def test_any_graph_file_becomes_a_graph_or_is_refused(tmp_path: Path, file: tupl
         except KgError as error:
             assert error.code
         else:
-            assert graph.n_concepts >= 1
+            assert graph.n_concepts or graph.defects  # an empty graph says why
     path.unlink()

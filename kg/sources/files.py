@@ -37,6 +37,10 @@ FORMATS: tuple[FileFormat, ...] = (
 )
 
 
+# What readers meet in files that are cut, of another encoding, or of another shape than their format has.
+_DAMAGE = (EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
+
+
 def read_file(path: Path) -> SourceTables:
     """Return the records of a knowledge file, or of a folder with UMLS RRF files.
 
@@ -48,7 +52,7 @@ def read_file(path: Path) -> SourceTables:
     reader = _reader(path)
     try:
         tables = reader(path)
-    except (UnicodeDecodeError, EOFError, OSError) as error:
+    except _DAMAGE as error:
         raise SourceError(
             f"Expected a whole, readable file in {path.name} ({type(error).__name__}).", remedy="Fetch it again."
         ) from error
