@@ -100,8 +100,8 @@ def look(trunk: SliceUNet, volume: Float[Tensor, "B C D H W"], present: Bool[Ten
 
 
 def mean_logits(first: Float[Tensor, "*B"], second: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-    """The logit of the mean of two probabilities."""
-    return torch.logit((first.sigmoid() + second.sigmoid()) / 2, eps=1e-6)
+    """The logit of the mean of two probabilities; in float32, because bfloat16 has nothing between 0.996 and 1."""
+    return torch.logit((first.float().sigmoid() + second.float().sigmoid()) / 2, eps=1e-6)
 
 
 def with_neighbours(volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]) -> Float[Tensor, "B D S H W"]:

@@ -50,13 +50,15 @@ class Traced:
 class Contributions:
     """Gradient x (input - reference) for one target: lesion vector (P,), word pieces (W, T), nodes (V,), cells (n, *s).
 
-    `lesion` holds the gradient itself: `medmm.explain.volume` spreads it over the voxels that it was pooled from.
+    `lesion` and `maps` (n, F, *s) hold the gradient itself: `medmm.explain.volume` spreads it over the voxels that the
+    lesion was pooled from, `medmm.explain.images` weighs the images' feature maps by it.
     """
 
     lesion: Tensor | None = None
     pieces: Tensor | None = None
     nodes: Tensor | None = None
     cells: Tensor | None = None
+    maps: Tensor | None = None
 
 
 def trace(reader: CaseReader, view: CaseView) -> Traced:
@@ -121,6 +123,7 @@ def contributions(traced: Traced, task: TaskSpec, target: int) -> Contributions:
         else (words * (parts.words - (0 if usual is None else usual))).detach().sum(dim=-1),
         nodes=None if nodes is None or parts.nodes is None else (nodes * parts.nodes).detach().sum(dim=-1),
         cells=None if maps is None else _cells(maps, traced),
+        maps=maps,
     )
 
 

@@ -63,6 +63,44 @@ def fusions(
     typer.echo(f"Wrote {out / 'fusion_comparison.json'}.")
 
 
+@app.command()
+def explain(
+    data: DataFolder,
+    rows: Annotated[Path, typer.Option(help="File of JSON lines to add to; patients in it are not measured again.")],
+    patients: Annotated[int, typer.Option(help="How many, in a fixed random order.")] = 25,
+    max_slices: Annotated[int, typer.Option(help="Leave out volumes of more slices: they cost more.")] = 24,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Volume method or baseline; repeat for several. Default: every one.")
+    ] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Repeat for several. Default: grade and lobe.")] = None,
+    curves: Annotated[bool, typer.Option(help="Deletion and insertion: some six passes a map.")] = True,
+    again: Annotated[bool, typer.Option(help="Shuffled weights and noise: three times the work of a method.")] = True,
+) -> None:
+    """Measure heatmaps of the shipped model against the masks, baselines and shuffled weights."""
+    from medmm.explain.cohort import BASELINES, MapTests
+    from medmm.explain.methods import VOLUME_METHODS
+    from pipelines.recipes.glioma_mri.explain import Measurement, measure_patients
+
+    what = Measurement(
+        count=patients,
+        methods=tuple(method or (*VOLUME_METHODS, *BASELINES)),
+        tasks=tuple(task or ("grade", "lobe")),
+        tests=MapTests(curves=curves, again=again),
+        max_slices=max_slices,
+    )
+    measure_patients(data, rows, what)
+
+
+@app.command()
+def explain_table(rows: Annotated[list[Path], typer.Argument(help="Files that `explain` wrote.")]) -> None:
+    """Print what `explain` measured as Markdown, with intervals over patients."""
+    from pipelines.recipes.glioma_mri.explain import read_rows, table
+
+    found = read_rows(rows)
+    for name in dict.fromkeys(str(row["task"]) for row in found):
+        typer.echo(f"### {name}\n\n{table(found, name)}\n")
+
+
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     app()

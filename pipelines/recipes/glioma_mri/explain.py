@@ -22,7 +22,14 @@ from pipelines.statistics import Estimate, bootstrap
 
 logger = logging.getLogger(__name__)
 Row = dict[str, str | float | bool]
-COLUMNS = ("points", "mass", "deletion", "insertion", "shuffled", "repeated")
+COLUMNS = {
+    "points": "peak in mask",
+    "mass": "mass in mask",
+    "deletion": "deletion gain",
+    "insertion": "insertion gain",
+    "shuffled": "like that of shuffled weights",
+    "repeated": "like that under noise",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +69,18 @@ def measure_patients(data: Path, rows: Path, what: Measurement) -> None:
 
 
 def read_rows(files: Iterable[Path]) -> list[Row]:
-    """Rows of one or several files of scores."""
-    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    """Rows of one or several files of scores; what several say of one map is put together."""
+    merged: dict[tuple[object, ...], Row] = {}
+    for file in files:
+        for line in file.read_text(encoding="utf-8").splitlines():
+            row: Row = json.loads(line)
+            known = merged.setdefault((row["case"], row["task"], row["method"]), row)
+            known.update({key: value for key, value in row.items() if not _is_missing(value)})
+    return list(merged.values())
+
+
+def _is_missing(value: str | float | bool) -> bool:
+    return isinstance(value, float) and np.isnan(value)
 
 
 def table(rows: Sequence[Row], task: str) -> str:
@@ -71,12 +88,8 @@ def table(rows: Sequence[Row], task: str) -> str:
 
     Deletion and insertion are gains over random order: how much lower, and how much higher, the mean probability is.
     """
-    lines = [
-        "| method | maps | peak in mask | mass in mask | deletion gain | insertion gain | shuffled | repeated |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    methods = dict.fromkeys(str(row["method"]) for row in rows)
-    for method in methods:
+    lines = ["| method | maps shown | " + " | ".join(COLUMNS.values()) + " |", "| --- " * (len(COLUMNS) + 2) + "|"]
+    for method in dict.fromkeys(str(row["method"]) for row in rows):
         own = [row for row in rows if row["task"] == task and row["method"] == method]
         shown = [row for row in own if row["has_map"]]
         cells = [f"{len(shown)} of {len(own)}", *(_cell(shown, column) for column in COLUMNS)]
