@@ -32,14 +32,18 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-DataFolder = Annotated[Path, typer.Option(help="Folder with cases_<split>.jsonl, images/ and candidates.csv.")]
+DataFolder = Annotated[
+    Path,
+    typer.Option(help="Folder with cases_<split>.jsonl, images/ and candidates.csv."),
+]
 WorkFolder = Annotated[Path, typer.Option(help="Where features are kept, so that they are computed once.")]
 ModelFolder = Annotated[Path, typer.Option(help="The model directory.")]
+SPLITS, LEARNED_FROM, FULL = ["train", "dev"], ["train"], ["full"]
 Splits = Annotated[list[str], typer.Option(help="Names of splits; repeat for several.")]
 
 
 @app.command()
-def prepare(data: DataFolder, work: WorkFolder, split: Splits = ["train", "dev"]) -> None:  # noqa: B006  # Typer copies it
+def prepare(data: DataFolder, work: WorkFolder, split: Splits = SPLITS) -> None:
     """Compute the features of splits: 0.1 s a picture and 0.1 s a case on one core. No label is read."""
     for name in split:
         _features(data, name, work)
@@ -60,7 +64,11 @@ def train(
 
     reader, features = _features(data, split, work)
     labels = labels_of(read_targets(data, split), reader.diagnoses)
-    save(out, fit_model(features, labels, reader.diagnoses, reader.names), reader.graph.hash)
+    save(
+        out,
+        fit_model(features, labels, reader.diagnoses, reader.names),
+        reader.graph.hash,
+    )
     typer.echo(f"Wrote {out}.")
 
 
@@ -68,7 +76,10 @@ def train(
 def predict(
     data: DataFolder,
     model: ModelFolder,
-    out: Annotated[Path, typer.Option(help="Folder for the answers, one CSV file a task and setting.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for the answers, one CSV file a task and setting."),
+    ],
     split: Annotated[str, typer.Option(help="The split to answer; its labels may be missing.")] = "dev",
     work: Annotated[Path | None, typer.Option(help="Where features are kept; nowhere by default.")] = None,
 ) -> None:
@@ -89,11 +100,15 @@ def predict(
 @app.command()
 def evaluate(
     data: DataFolder,
-    answers: Annotated[Path, typer.Option(help="Folder of answers, as `predict` writes them; any of the files.")],
-    split: Annotated[str, typer.Option(help="The split that was answered.")] = "dev",
-    seen: Annotated[list[str], typer.Option(help="Splits whose diagnoses count as seen in T3; repeat for several.")] = [  # noqa: B006
-        "train"
+    answers: Annotated[
+        Path,
+        typer.Option(help="Folder of answers, as `predict` writes them; any of the files."),
     ],
+    split: Annotated[str, typer.Option(help="The split that was answered.")] = "dev",
+    seen: Annotated[
+        list[str],
+        typer.Option(help="Splits whose diagnoses count as seen in T3; repeat for several."),
+    ] = LEARNED_FROM,
 ) -> None:
     """Measure answers against the labels, with 95 % bootstrap intervals over cases; writes metrics.json beside them."""
     from pipelines.recipes.radiology_cases.evaluate import evaluate as measure
@@ -108,35 +123,36 @@ def crossval(
     data: DataFolder,
     work: WorkFolder,
     out: Annotated[Path, typer.Option(help="Folder for the answers, one folder an ablation.")],
-    split: Splits = ["train", "dev"],  # noqa: B006
+    split: Splits = SPLITS,
     ablation: Annotated[
-        list[str], typer.Option(help="full, no_text, no_pictures, no_record, no_graph, shuffled_graph; repeat.")
-    ] = ["full"],  # noqa: B006
+        list[str],
+        typer.Option(help="full, no_text, no_pictures, no_record, no_graph, shuffled_graph; repeat."),
+    ] = FULL,
 ) -> None:
     """Answer every case by a model that never saw it (5-fold), with ablations, and measure the answers."""
     from kg.controls import shuffled_graph
     from pipelines.recipes.radiology_cases.crossval import ABLATIONS, cross_validate
     from pipelines.recipes.radiology_cases.evaluate import evaluate as measure
-    from pipelines.recipes.radiology_cases.features import FeatureReader
+    from pipelines.recipes.radiology_cases.features import FeatureReader, joined
     from pipelines.recipes.radiology_cases.labels import labels_of
     from pipelines.recipes.radiology_cases.predict import write_answers
 
     unknown = sorted(set(ablation) - set(ABLATIONS))
     if unknown:
         raise typer.BadParameter(f"Expected ablations out of {', '.join(ABLATIONS)} (got {', '.join(unknown)}).")
-    cases = [case for name in split for case in read_inputs(data, name)]
+    parts = {name: read_inputs(data, name) for name in split}
     targets = [case for name in split for case in read_targets(data, name)]
     reader = _reader(data, work)
-    features = reader.read(cases, data / "images")
+    features = joined([reader.read(cases, data / "images") for cases in parts.values()])
     own = dict.fromkeys(ablation, features)
     if "shuffled_graph" in own:
         other = FeatureReader(reader.diagnoses, shuffled_graph(reader.graph), work)
-        own["shuffled_graph"] = other.read(cases, data / "images")
+        own["shuffled_graph"] = joined([other.read(cases, data / "images") for cases in parts.values()])
     labels = labels_of(targets, reader.diagnoses)
     for name, answered in cross_validate(features, labels, reader.diagnoses, reader.names, own).items():
         write_answers(out / name, reader.diagnoses, features, answered)
         typer.echo(name)
-        _report(measure(out / name, cases, targets, seen_elsewhere(targets)), out / name)
+        _report(measure(out / name, features.cases, targets, seen_elsewhere(targets)), out / name)
 
 
 def seen_elsewhere(targets: list[CaseTarget]) -> frozenset[str]:
@@ -165,7 +181,12 @@ def _report(measured: "list[Measured]", folder: Path) -> None:
     for one in measured:
         found = one.estimate
         table.add_row(
-            one.file, one.subset, one.metric, f"{found.value:.3f}", f"{found.low:.3f} to {found.high:.3f}", str(found.n)
+            one.file,
+            one.subset,
+            one.metric,
+            f"{found.value:.3f}",
+            f"{found.low:.3f} to {found.high:.3f}",
+            str(found.n),
         )
     Console().print(table)
 

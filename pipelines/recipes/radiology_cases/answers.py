@@ -17,7 +17,12 @@ from medmm.errors import UsageError
 SETTINGS = ("images", "h", "he", "hef", "he_images", "hef_images")
 T2_SETTINGS = ("images", "he", "hef", "he_images", "hef_images")
 T3_SETTINGS = ("he", "hef", "he_images", "hef_images")
-RETRIEVALS = ("image_to_caption", "caption_to_image", "image_to_findings", "findings_to_image")
+RETRIEVALS = (
+    "image_to_caption",
+    "caption_to_image",
+    "image_to_findings",
+    "findings_to_image",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +50,13 @@ def write_classified(path: Path, answer: Classified) -> None:
         writer = csv.writer(stream)
         writer.writerow([answer.key, "label", *(f"p_{name}" for name in answer.classes)])
         for key, row in zip(answer.keys, answer.probabilities, strict=True):
-            writer.writerow([key, answer.classes[int(row.argmax())], *(f"{value:.5f}" for value in row)])
+            writer.writerow(
+                [
+                    key,
+                    answer.classes[int(row.argmax())],
+                    *(f"{value:.5f}" for value in row),
+                ]
+            )
 
 
 def write_ranked(path: Path, answer: Ranked) -> None:
@@ -86,5 +97,8 @@ def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         reader = csv.DictReader(stream)
         missing = [name for name in columns if name not in (reader.fieldnames or ())]
         if missing:
-            raise UsageError(f"Expected the columns {', '.join(columns)} in {path.name}.", code="config.table")
+            raise UsageError(
+                f"Expected the columns {', '.join(columns)} in {path.name}.",
+                code="config.table",
+            )
         return list(reader)

@@ -14,7 +14,13 @@ from typing import Any
 
 from medmm.errors import UsageError
 
-LOCATIONS = ("Abdomen", "Head", "Reproductive and Urinary System", "Spine and Muscles", "Thorax")
+LOCATIONS = (
+    "Abdomen",
+    "Head",
+    "Reproductive and Urinary System",
+    "Spine and Muscles",
+    "Thorax",
+)
 SUPERCLASSES = (
     "congenital_genetic",
     "infection",
@@ -116,7 +122,8 @@ def read_diagnoses(folder: Path) -> list[Diagnosis]:
             found = [Diagnosis(key=row["dx_id"], names=_names(row["name"], row["aliases"])) for row in rows]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            "Expected candidates.csv in the data folder (it cannot be read).", code="config.table"
+            "Expected candidates.csv in the data folder (it cannot be read).",
+            code="config.table",
         ) from error
     except KeyError as error:
         raise UsageError(
@@ -134,7 +141,8 @@ def _lines(folder: Path, split: str) -> Sequence[tuple[int, dict[str, Any]]]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"Expected {path.name} in the data folder (it cannot be read).", code="config.table"
+            f"Expected {path.name} in the data folder (it cannot be read).",
+            code="config.table",
         ) from error
     found: list[tuple[int, dict[str, Any]]] = []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -145,7 +153,10 @@ def _lines(folder: Path, split: str) -> Sequence[tuple[int, dict[str, Any]]]:
         except ValueError as error:
             raise UsageError(f"Expected JSON in line {number} of {path.name}.", code="config.table") from error
         if not isinstance(case, dict) or not isinstance(case.get("id"), str) or not case["id"]:
-            raise UsageError(f"Expected a case with an id in line {number} of {path.name}.", code="config.table")
+            raise UsageError(
+                f"Expected a case with an id in line {number} of {path.name}.",
+                code="config.table",
+            )
         found.append((number, case))
     if len({case["id"] for _, case in found}) != len(found):
         raise UsageError(f"Expected every case id once in {path.name}.", code="config.table")

@@ -35,6 +35,8 @@ def cross_validate(
     diagnoses: Sequence[Diagnosis],
     names: np.ndarray,
     ablations: Mapping[str, Features],
+    *,
+    n_folds: int = N_FOLDS,
     seed: int = 0,
 ) -> dict[str, Answers]:
     """Return answers by ablation, each case's from a model that never saw it.
@@ -45,12 +47,13 @@ def cross_validate(
         diagnoses: The candidates (n).
         names: (n, 384) vectors of their names.
         ablations: Names out of `ABLATIONS`, and the features that the ablation reads.
+        n_folds: Parts of the split.
         seed: Of the split.
     """
-    fold = folds(len(features.cases), N_FOLDS, seed)
+    fold = folds(len(features.cases), n_folds, seed)
     found: dict[str, Answers] = {}
-    for index in range(N_FOLDS):
-        logger.info("Fold %d of %d.", index + 1, N_FOLDS)
+    for index in range(n_folds):
+        logger.info("Fold %d of %d.", index + 1, n_folds)
         held_out = fold == index
         others = labels.only(~held_out, features.owner)
         parts = fit_parts(features, others, diagnoses, names)

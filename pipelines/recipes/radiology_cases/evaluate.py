@@ -39,7 +39,12 @@ class Measured:
 
     def to_dict(self) -> dict[str, object]:
         """For `metrics.json`."""
-        return {"file": self.file, "subset": self.subset, "metric": self.metric, **self.estimate.to_dict()}
+        return {
+            "file": self.file,
+            "subset": self.subset,
+            "metric": self.metric,
+            **self.estimate.to_dict(),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +63,10 @@ class Outcome:
 
 
 def evaluate(
-    answers: Path, inputs: Sequence[CaseInput], targets: Sequence[CaseTarget], seen: frozenset[str]
+    answers: Path,
+    inputs: Sequence[CaseInput],
+    targets: Sequence[CaseTarget],
+    seen: frozenset[str],
 ) -> list[Measured]:
     """Return every metric of every known file in `answers`; files that are not there are left out.
 
@@ -77,11 +85,18 @@ def evaluate(
 
 
 def outcomes_of(
-    answers: Path, inputs: Sequence[CaseInput], targets: Sequence[CaseTarget], seen: frozenset[str]
+    answers: Path,
+    inputs: Sequence[CaseInput],
+    targets: Sequence[CaseTarget],
+    seen: frozenset[str],
 ) -> Iterator[tuple[str, Mapping[str, Outcome]]]:
     """Yield the outcome of every file that is there, by subset of cases."""
     readers: dict[str, Callable[[Path], Mapping[str, Outcome]]] = {}
-    by_picture = {"T1_image": "location", "T5_modality": "modality", "T5_plane": "plane"}
+    by_picture = {
+        "T1_image": "location",
+        "T5_modality": "modality",
+        "T5_plane": "plane",
+    }
     by_picture |= {f"T1_image_{setting}": "location" for setting in SETTINGS}
     for name, task in by_picture.items():
         readers[name] = partial(_classes, key="image", task=task, targets=targets)
@@ -120,7 +135,13 @@ def _classes(path: Path, *, key: str, task: str, targets: Sequence[CaseTarget]) 
     }
     if chances and len(classes) > 5:
         metrics["top_3"] = lambda truth, said, above: float((above <= 3).mean())
-    return {"all": Outcome(case=table[:, 0], columns=(table[:, 1], table[:, 2], table[:, 3]), metrics=metrics)}
+    return {
+        "all": Outcome(
+            case=table[:, 0],
+            columns=(table[:, 1], table[:, 2], table[:, 3]),
+            metrics=metrics,
+        )
+    }
 
 
 def _diagnoses(path: Path, *, targets: Sequence[CaseTarget], seen: frozenset[str]) -> Mapping[str, Outcome]:

@@ -1,8 +1,7 @@
 """The experts: what each modality teaches about a case, fitted on the cases whose labels are known.
 
 Words, the meaning of the text (MiniLM), age and sex, and the pictures each have classifiers of their own; two ridge
-maps read a diagnosis's name out of a text; tables say what is known of each diagnosis; a pairing puts pictures and
-texts into one space. `opinions` asks them.
+maps read a diagnosis's name out of a text; tables say what is known of each diagnosis. `opinions` asks them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,16 +13,19 @@ from scipy import sparse
 from pipelines.recipes.radiology_cases.cases import CaseInput, Diagnosis
 from pipelines.recipes.radiology_cases.features import TEXT_SETTINGS, Features
 from pipelines.recipes.radiology_cases.labels import CASE_TASKS, PICTURE_TASKS, Labels
-from pipelines.recipes.radiology_cases.lexicon import Lexicon, Linear, fit_lexicon, fit_linear
-from pipelines.recipes.radiology_cases.pairing import Pairing, fit_pairing
+from pipelines.recipes.radiology_cases.lexicon import (
+    Lexicon,
+    Linear,
+    fit_lexicon,
+    fit_linear,
+)
 
 # Inverse strengths of the classifiers' penalties, and strengths of the ridge maps', set by hand.
-_PICTURE_C, _MEANING_C, _WORD_C, _NAME_C, _RECORD_C, _ATTRIBUTE_C = 3e-3, 25.0, 10.0, 4.0, 1.0, 25.0
+_PICTURE_C, _MEANING_C, _WORD_C, _NAME_C, _RECORD_C = 3e-3, 25.0, 10.0, 4.0, 1.0
 _RIDGE, _WORD_RIDGE = 3.0, 1.0
 _NAME_VECTOR = 1.5  # weight of the name's vector beside its letters
 _LIMIT = 3.0  # deviations
 _YEARS = 50.0
-ATTRIBUTES = ("location", "modality", "plane")  # what captions and findings say of a picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,15 +47,18 @@ class Experts:
     text_mean: np.ndarray
     meaning_to_name: np.ndarray
     words_to_name: np.ndarray
-    pairing: Pairing
-    attributes: Mapping[str, Linear]
 
     def standard_pictures(self, features: np.ndarray) -> np.ndarray:
         """Return picture features (P, F) standardised by the training pictures, far ones drawn in."""
         return _standard(features, self.picture_mean, self.picture_deviation)
 
 
-def fit_experts(features: Features, labels: Labels, diagnoses: Sequence[Diagnosis], names: np.ndarray) -> Experts:
+def fit_experts(
+    features: Features,
+    labels: Labels,
+    diagnoses: Sequence[Diagnosis],
+    names: np.ndarray,
+) -> Experts:
     """Return experts fitted on the cases that have labels.
 
     Args:
@@ -95,8 +100,6 @@ def fit_experts(features: Features, labels: Labels, diagnoses: Sequence[Diagnosi
         text_mean=vectors.mean(axis=0),
         meaning_to_name=_ridge(vectors[known] - vectors.mean(axis=0), wanted, _RIDGE),
         words_to_name=_ridge(words[known], wanted, _WORD_RIDGE),
-        pairing=_fit_pairing(features, looks, rows),
-        attributes={task: _fit_attribute(features, labels, task, rows) for task in ATTRIBUTES},
     )
 
 
@@ -105,7 +108,15 @@ def record_vectors(cases: Sequence[CaseInput]) -> np.ndarray:
     rows = []
     for case in cases:
         age = float(case.age) / _YEARS if case.age.isdigit() and 0 < int(case.age) < 130 else 0.0
-        rows.append([age, age**2, float(age > 0), float(case.sex == "male"), float(case.sex == "female")])
+        rows.append(
+            [
+                age,
+                age**2,
+                float(age > 0),
+                float(case.sex == "male"),
+                float(case.sex == "female"),
+            ]
+        )
     return np.array(rows).reshape(-1, 5)
 
 
@@ -134,18 +145,6 @@ def diagnosis_table(diagnoses: Sequence[Diagnosis], names: np.ndarray, labels: L
 def _standard(features: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     result: np.ndarray = ((features - mean) / deviation).clip(-_LIMIT, _LIMIT).astype(np.float32)
     return result
-
-
-def _fit_pairing(features: Features, looks: np.ndarray, rows: np.ndarray) -> Pairing:
-    kept = np.flatnonzero(np.isin(features.owner, rows))
-    said = np.stack([features.caption_vectors[kept], features.finding_vectors[features.owner[kept]]], axis=1)
-    return fit_pairing(looks[kept], said, features.owner[kept])
-
-
-def _fit_attribute(features: Features, labels: Labels, task: str, rows: np.ndarray) -> Linear:
-    kept = np.flatnonzero(np.isin(features.owner, rows))
-    texts = np.concatenate([features.caption_vectors[kept], features.finding_vectors[features.owner[kept]]])
-    return fit_linear(texts, np.tile(labels.picture[task][kept], 2), len(PICTURE_TASKS[task]), c=_ATTRIBUTE_C)
 
 
 def _ridge(rows: np.ndarray | sparse.csr_matrix, wanted: np.ndarray, strength: float) -> np.ndarray:

@@ -5,7 +5,7 @@ import itertools
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -65,10 +65,37 @@ class Features:
         return tuple(one.caption for case in self.cases for one in case.pictures)
 
 
+def joined(parts: Sequence[Features]) -> Features:
+    """Return the features of several lists of cases as those of one."""
+    bounds = np.cumsum([0, *(len(part.cases) for part in parts)])
+    views: dict[str, TextViews] = {}
+    for setting in parts[0].views:
+        own = [part.views[setting] for part in parts]
+        arrays = {
+            field.name: np.concatenate([getattr(view, field.name) for view in own])
+            for field in fields(TextViews)
+            if field.name != "texts"
+        }
+        views[setting] = TextViews(texts=tuple(text for view in own for text in view.texts), **arrays)
+    return Features(
+        cases=tuple(case for part in parts for case in part.cases),
+        pictures=np.concatenate([part.pictures for part in parts]),
+        owner=np.concatenate([part.owner + start for part, start in zip(parts, bounds[:-1], strict=True)]),
+        views=views,
+        caption_vectors=np.concatenate([part.caption_vectors for part in parts]),
+        finding_vectors=np.concatenate([part.finding_vectors for part in parts]),
+    )
+
+
 class FeatureReader:
     """Computes features of cases; what is slow is kept in the work folder under a hash of what it was made from."""
 
-    def __init__(self, diagnoses: Sequence[Diagnosis], graph: KnowledgeGraph, work: Path | None = None) -> None:
+    def __init__(
+        self,
+        diagnoses: Sequence[Diagnosis],
+        graph: KnowledgeGraph,
+        work: Path | None = None,
+    ) -> None:
         self.diagnoses, self.graph, self.work = tuple(diagnoses), graph, work
         self.text_vectors = TextVectors(None if work is None else work / "texts.safetensors")
         self.names = self.text_vectors([one.names[0] for one in self.diagnoses])
@@ -115,7 +142,11 @@ class FeatureReader:
         )
 
     def _graph_views(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        made_from = [self.graph.hash, [(one.key, one.names) for one in self.diagnoses], list(texts)]
+        made_from = [
+            self.graph.hash,
+            [(one.key, one.names) for one in self.diagnoses],
+            list(texts),
+        ]
         name = f"graph-{_digest(json.dumps(made_from).encode())}"
         return self._kept(name, lambda: graph_views(self.graph, self.diagnoses, texts))
 
@@ -127,7 +158,10 @@ class FeatureReader:
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             partial = file.with_suffix(".partial")
-            save_file({key: np.ascontiguousarray(value) for key, value in made.items()}, partial)
+            save_file(
+                {key: np.ascontiguousarray(value) for key, value in made.items()},
+                partial,
+            )
             partial.replace(file)
         return made
 

@@ -15,8 +15,15 @@ from pipelines.recipes.radiology_cases.cases import (
     Diagnosis,
 )
 
-CASE_TASKS: Mapping[str, tuple[str, ...]] = {"location": LOCATIONS, "superclass": SUPERCLASSES}
-PICTURE_TASKS: Mapping[str, tuple[str, ...]] = {**CASE_TASKS, "modality": MODALITIES, "plane": PLANES}
+CASE_TASKS: Mapping[str, tuple[str, ...]] = {
+    "location": LOCATIONS,
+    "superclass": SUPERCLASSES,
+}
+PICTURE_TASKS: Mapping[str, tuple[str, ...]] = {
+    **CASE_TASKS,
+    "modality": MODALITIES,
+    "plane": PLANES,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,13 @@ class Lexicon:
         counts.data = 1 + np.log(counts.data)
         weighted = counts @ sparse.diags_array(self.weights)
         n_words = int(np.searchsorted(self.columns, _SPACE))
-        return sparse.hstack([_unit(weighted[:, :n_words]), _unit(weighted[:, n_words:])], format="csr") / 2**0.5
+        return (
+            sparse.hstack(
+                [_unit(weighted[:, :n_words]), _unit(weighted[:, n_words:])],
+                format="csr",
+            )
+            / 2**0.5
+        )
 
 
 def fit_lexicon(texts: Sequence[str], at_least: int = 2) -> Lexicon:
@@ -69,11 +75,19 @@ NEVER_SEEN = -12.0  # logit of a class without a training case
 
 
 def fit_linear(
-    features: np.ndarray | sparse.csr_matrix, truth: np.ndarray, n_classes: int, *, c: float, is_balanced: bool = True
+    features: np.ndarray | sparse.csr_matrix,
+    truth: np.ndarray,
+    n_classes: int,
+    *,
+    c: float,
+    is_balanced: bool = True,
 ) -> Linear:
     """Return logistic regression on the rows with a known class (truth -1 where unknown)."""
     rows = np.flatnonzero(truth >= 0)
-    weights, bias = np.zeros((n_classes, features.shape[1])), np.full(n_classes, NEVER_SEEN)
+    weights, bias = (
+        np.zeros((n_classes, features.shape[1])),
+        np.full(n_classes, NEVER_SEEN),
+    )
     present = np.unique(truth[rows])
     if len(present) < 2:
         bias[present] = 0.0

@@ -11,20 +11,28 @@ from pipelines.recipes.radiology_cases.cases import Diagnosis
 from pipelines.recipes.radiology_cases.experts import Experts, fit_experts
 from pipelines.recipes.radiology_cases.features import Features
 from pipelines.recipes.radiology_cases.labels import Labels
+from pipelines.recipes.radiology_cases.matching import Matching, fit_matching, match
 from pipelines.recipes.radiology_cases.opinions import (
     Controls,
     Scores,
     case_opinions,
     diagnosis_opinions,
-    pairing_scores,
     picture_chances,
 )
-from pipelines.recipes.radiology_cases.pool import fit_weights, folds, pooled, to_probabilities
+from pipelines.recipes.radiology_cases.pool import (
+    fit_weights,
+    folds,
+    pooled,
+    to_probabilities,
+)
 
 logger = logging.getLogger(__name__)
 
-N_FOLDS = 4
-TASK_SETTINGS: Mapping[str, tuple[str, ...]] = {"location": SETTINGS, "superclass": T2_SETTINGS}
+N_FOLDS = 3
+TASK_SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "location": SETTINGS,
+    "superclass": T2_SETTINGS,
+}
 _TOWARDS, _STRENGTH = {"case": 0.4, "diagnosis": 0.3}, {"case": 0.05, "diagnosis": 0.01}
 Weights = Mapping[str, Mapping[str, float]]
 NOTHING_LEFT_OUT = Controls()
@@ -35,6 +43,7 @@ class RadiologyModel:
     """Experts and, by task and setting (`location/he_images`, `diagnosis/hef`), the weight of each view."""
 
     experts: Experts
+    matching: Matching
     weights: Weights
     diagnoses: tuple[Diagnosis, ...]
     names: np.ndarray
@@ -54,6 +63,7 @@ class Parts:
 
     apart: tuple[HeldOut, ...]
     all: Experts
+    matching: Matching
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +76,12 @@ class Answers:
     pairs: Mapping[str, np.ndarray]
 
 
-def fit_parts(features: Features, labels: Labels, diagnoses: Sequence[Diagnosis], names: np.ndarray) -> Parts:
+def fit_parts(
+    features: Features,
+    labels: Labels,
+    diagnoses: Sequence[Diagnosis],
+    names: np.ndarray,
+) -> Parts:
     """Return experts fitted N_FOLDS times without a part of the labelled cases, and once on all of them."""
     known = np.flatnonzero(labels.known)
     n_folds = min(N_FOLDS, len(known))
@@ -76,9 +91,19 @@ def fit_parts(features: Features, labels: Labels, diagnoses: Sequence[Diagnosis]
     for index in range(n_folds):
         logger.info("Fitting experts without part %d of %d.", index + 1, n_folds)
         others = labels.only(fold != index, features.owner)
-        apart.append(HeldOut(experts=fit_experts(features, others, diagnoses, names), rows=fold == index))
+        apart.append(
+            HeldOut(
+                experts=fit_experts(features, others, diagnoses, names),
+                rows=fold == index,
+            )
+        )
     logger.info("Fitting experts on all %d cases.", len(known))
-    return Parts(apart=tuple(apart), all=fit_experts(features, labels, diagnoses, names))
+    experts = fit_experts(features, labels, diagnoses, names)
+    return Parts(
+        apart=tuple(apart),
+        all=experts,
+        matching=fit_matching(features, labels, experts),
+    )
 
 
 def weigh(
@@ -94,12 +119,29 @@ def weigh(
     Source: stacked generalisation, Wolpert, Neural Networks 1992.
     """
     weights = _fit_weights(parts.apart, features, labels, names, controls)
-    return RadiologyModel(experts=parts.all, weights=weights, diagnoses=tuple(diagnoses), names=names)
+    return RadiologyModel(
+        experts=parts.all,
+        matching=parts.matching,
+        weights=weights,
+        diagnoses=tuple(diagnoses),
+        names=names,
+    )
 
 
-def fit_model(features: Features, labels: Labels, diagnoses: Sequence[Diagnosis], names: np.ndarray) -> RadiologyModel:
+def fit_model(
+    features: Features,
+    labels: Labels,
+    diagnoses: Sequence[Diagnosis],
+    names: np.ndarray,
+) -> RadiologyModel:
     """Return a model fitted on the cases that have labels."""
-    return weigh(fit_parts(features, labels, diagnoses, names), features, labels, diagnoses, names)
+    return weigh(
+        fit_parts(features, labels, diagnoses, names),
+        features,
+        labels,
+        diagnoses,
+        names,
+    )
 
 
 def answer(model: RadiologyModel, features: Features, controls: Controls = NOTHING_LEFT_OUT) -> Answers:
@@ -116,7 +158,12 @@ def answer(model: RadiologyModel, features: Features, controls: Controls = NOTHI
         known = {task: cases[f"{task}/{setting}"] for task in TASK_SETTINGS}
         views = diagnosis_opinions(experts, features, model.names, known, setting, controls)
         diagnoses[setting] = pooled(views, model.weights[f"diagnosis/{setting}"])
-    return Answers(pictures=chances, cases=cases, diagnoses=diagnoses, pairs=pairing_scores(experts, features, chances))
+    return Answers(
+        pictures=chances,
+        cases=cases,
+        diagnoses=diagnoses,
+        pairs=match(model.matching, experts, features, chances),
+    )
 
 
 def _fit_weights(
@@ -141,7 +188,10 @@ def _fit_weights(
             )
             if views:
                 weights[key] = fit_weights(
-                    views, labels.case[task], towards=_TOWARDS["case"], strength=_STRENGTH["case"]
+                    views,
+                    labels.case[task],
+                    towards=_TOWARDS["case"],
+                    strength=_STRENGTH["case"],
                 )
             else:
                 weights[key] = {}
@@ -153,7 +203,10 @@ def _fit_weights(
             [diagnosis_opinions(part.experts, features, names, known, setting, controls) for part in parts],
         )
         weights[f"diagnosis/{setting}"] = fit_weights(
-            views, labels.diagnosis, towards=_TOWARDS["diagnosis"], strength=_STRENGTH["diagnosis"]
+            views,
+            labels.diagnosis,
+            towards=_TOWARDS["diagnosis"],
+            strength=_STRENGTH["diagnosis"],
         )
     return weights
 
@@ -168,9 +221,16 @@ def _apart(parts: Sequence[HeldOut], opinions: Sequence[Scores]) -> Scores:
 
 
 def _pool_case(
-    views: Scores, weights: Mapping[str, float], features: Features, task: str, experts: Experts
+    views: Scores,
+    weights: Mapping[str, float],
+    features: Features,
+    task: str,
+    experts: Experts,
 ) -> np.ndarray:
     """Probabilities (N, L); the same for every class where there is no view at all."""
     if not views:
-        return np.full((len(features.cases), experts.tables[task].shape[1]), 1 / experts.tables[task].shape[1])
+        return np.full(
+            (len(features.cases), experts.tables[task].shape[1]),
+            1 / experts.tables[task].shape[1],
+        )
     return to_probabilities(pooled(views, weights))

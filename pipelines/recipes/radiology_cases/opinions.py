@@ -1,18 +1,26 @@
-"""What the experts say: scores of every candidate, by view, for tasks T1 to T5. Nothing here looks at a label."""
+"""What the experts say: scores of every candidate by view, for all tasks but T4. Nothing here looks at a label."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.recipes.radiology_cases.experts import ATTRIBUTES, Experts, centred_names, record_vectors
+from pipelines.recipes.radiology_cases.experts import (
+    Experts,
+    centred_names,
+    record_vectors,
+)
 from pipelines.recipes.radiology_cases.features import Features, TextViews
-from pipelines.recipes.radiology_cases.pool import log_chances, mean_by, standardised, to_probabilities
+from pipelines.recipes.radiology_cases.pool import (
+    log_chances,
+    mean_by,
+    standardised,
+    to_probabilities,
+)
 
 Scores = dict[str, np.ndarray]
 # The ranking that the graph expert reads its classes from, before anything is learned: R@10 of T3 on train, .64 of hef.
 LABEL_FREE = {"sentences": 0.5, "walk": 0.1, "name_whole": 0.5, "name_sentence": 0.35}
-_PAIRING = 4.0  # of standardised similarity beside log-chances of attributes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +41,12 @@ def picture_chances(experts: Experts, features: Features) -> Scores:
 
 
 def case_opinions(
-    experts: Experts, features: Features, chances: Scores, task: str, setting: str, controls: Controls
+    experts: Experts,
+    features: Features,
+    chances: Scores,
+    task: str,
+    setting: str,
+    controls: Controls,
 ) -> Scores:
     """Return log-chances (N, L) of a case task's classes by view; a view with nothing to look at is 0 throughout."""
     views: Scores = {}
@@ -69,9 +82,15 @@ def ranking_views(texts: TextViews, controls: Controls) -> Scores:
     """Return standardised scores (N, n) of the diagnoses: what the graph's sources say, the walk, and the names."""
     views: Scores = {}
     if controls.keeps("graph"):
-        views |= {"sentences": standardised(texts.graph_sentences), "walk": standardised(texts.graph_walk)}
+        views |= {
+            "sentences": standardised(texts.graph_sentences),
+            "walk": standardised(texts.graph_walk),
+        }
     if controls.keeps("text"):
-        views |= {"name_whole": standardised(texts.name_whole), "name_sentence": standardised(texts.name_sentence)}
+        views |= {
+            "name_whole": standardised(texts.name_whole),
+            "name_sentence": standardised(texts.name_sentence),
+        }
     return views
 
 
@@ -105,21 +124,3 @@ def diagnosis_opinions(
     for task, chances in answers.items():
         views[f"fits_{task}"] = np.log(chances @ experts.tables[task].T + 0.02)
     return views
-
-
-def pairing_scores(experts: Experts, features: Features, chances: Scores) -> Scores:
-    """Return scores of pictures (P) against `captions` (P, P) and against the `findings` of cases (P, N).
-
-    Similarity in the joint space, and whether both speak of the same location, modality and plane.
-    """
-    looks = experts.standard_pictures(features.pictures)
-    seen = experts.pairing.pictures(looks)
-    found: Scores = {}
-    for name, vectors in (("captions", features.caption_vectors), ("findings", features.finding_vectors)):
-        total = _PAIRING * seen @ experts.pairing.texts(vectors).T
-        for task in ATTRIBUTES:
-            said = experts.attributes[task].probabilities(vectors)
-            prior = said.mean(axis=0)
-            total = total + np.log((chances[task] / prior) @ said.T + 0.05)
-        found[name] = total
-    return found

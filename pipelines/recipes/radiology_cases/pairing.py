@@ -47,7 +47,10 @@ def fit_pairing(pictures: np.ndarray, texts: np.ndarray, case: np.ndarray, *, se
     seen, said, owner = (torch.from_numpy(array) for array in (pictures, texts, case))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        picture, text = nn.Linear(pictures.shape[-1], WIDTH), nn.Linear(texts.shape[-1], WIDTH)
+        picture, text = (
+            nn.Linear(pictures.shape[-1], WIDTH),
+            nn.Linear(texts.shape[-1], WIDTH),
+        )
         batch = min(_BATCH, len(seen))
         steps = _EPOCHS * (len(seen) // batch)
         learned = [*picture.parameters(), *text.parameters()]

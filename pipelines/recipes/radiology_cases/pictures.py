@@ -39,8 +39,14 @@ def read_pictures(folder: Path, files: Sequence[str]) -> np.ndarray:
 def to_square(pixels: np.ndarray) -> np.ndarray:
     """Return uint8 (SIZE, SIZE): the part of a grey picture (H, W) that is not black, centred on black."""
     bright = pixels > _DARK
-    bright[: round(_LOGO_HEIGHT * pixels.shape[0]), round((1 - _LOGO_WIDTH) * pixels.shape[1]) :] = False
-    rows, columns = np.flatnonzero(bright.sum(axis=1) > 2), np.flatnonzero(bright.sum(axis=0) > 2)
+    bright[
+        : round(_LOGO_HEIGHT * pixels.shape[0]),
+        round((1 - _LOGO_WIDTH) * pixels.shape[1]) :,
+    ] = False
+    rows, columns = (
+        np.flatnonzero(bright.sum(axis=1) > 2),
+        np.flatnonzero(bright.sum(axis=0) > 2),
+    )
     if len(rows) and len(columns):
         pixels = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = SIZE / max(pixels.shape)

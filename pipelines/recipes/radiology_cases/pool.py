@@ -68,7 +68,11 @@ def log_chances(probabilities: np.ndarray, floor: float = 1e-3) -> np.ndarray:
 def standardised(scores: np.ndarray) -> np.ndarray:
     """Return scores (B, n) with mean 0 and deviation 1 over the candidates of each case; 0 where all are equal."""
     spread = scores.std(axis=1, keepdims=True)
-    result: np.ndarray = np.where(spread > 1e-9, (scores - scores.mean(axis=1, keepdims=True)) / (spread + 1e-9), 0.0)
+    result: np.ndarray = np.where(
+        spread > 1e-9,
+        (scores - scores.mean(axis=1, keepdims=True)) / (spread + 1e-9),
+        0.0,
+    )
     return result
 
 

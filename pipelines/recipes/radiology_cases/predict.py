@@ -3,14 +3,24 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.recipes.radiology_cases.answers import Classified, Ranked, ranked_by, write_classified, write_ranked
+from pipelines.recipes.radiology_cases.answers import (
+    Classified,
+    Ranked,
+    ranked_by,
+    write_classified,
+    write_ranked,
+)
 from pipelines.recipes.radiology_cases.cases import Diagnosis
 from pipelines.recipes.radiology_cases.features import Features
 from pipelines.recipes.radiology_cases.labels import CASE_TASKS, PICTURE_TASKS
 from pipelines.recipes.radiology_cases.model import Answers
 
 _NUMBER = {"location": "T1_case", "superclass": "T2"}
-_PICTURE_FILES = {"location": "T1_image", "modality": "T5_modality", "plane": "T5_plane"}
+_PICTURE_FILES = {
+    "location": "T1_image",
+    "modality": "T5_modality",
+    "plane": "T5_plane",
+}
 
 
 def write_answers(folder: Path, diagnoses: Sequence[Diagnosis], features: Features, answers: Answers) -> list[str]:
@@ -19,7 +29,12 @@ def write_answers(folder: Path, diagnoses: Sequence[Diagnosis], features: Featur
     ids, files = tuple(case.id for case in features.cases), features.files
     keys = [one.key for one in diagnoses]
     classified = {
-        name: Classified(key="image", keys=files, classes=PICTURE_TASKS[task], probabilities=answers.pictures[task])
+        name: Classified(
+            key="image",
+            keys=files,
+            classes=PICTURE_TASKS[task],
+            probabilities=answers.pictures[task],
+        )
         for task, name in _PICTURE_FILES.items()
     }
     for key, chances in answers.cases.items():
@@ -28,7 +43,10 @@ def write_answers(folder: Path, diagnoses: Sequence[Diagnosis], features: Featur
         classified[name] = Classified(key="id", keys=ids, classes=CASE_TASKS[task], probabilities=chances)
         if task == "location":
             classified[f"T1_image_{setting}"] = Classified(
-                key="image", keys=files, classes=CASE_TASKS[task], probabilities=chances[features.owner]
+                key="image",
+                keys=files,
+                classes=CASE_TASKS[task],
+                probabilities=chances[features.owner],
             )
     ranked = {
         f"T3_{setting}": Ranked(key="id", keys=ids, ranked=ranked_by(scores, keys))

@@ -34,7 +34,14 @@ class _Convolution(nn.Module):
     """Convolution with TensorFlow's padding (more at the end than at the start), normalisation, ReLU6 or nothing."""
 
     def __init__(
-        self, n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1, *, acts: bool = True
+        self,
+        n_in: int,
+        n_out: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        *,
+        acts: bool = True,
     ) -> None:
         super().__init__()
         self.kernel, self.stride, self.acts = kernel, stride, acts
@@ -106,7 +113,10 @@ def load_lite_network() -> LiteNetwork:
     network = LiteNetwork()
     own = network.state_dict()
     if [value.shape for value in own.values()] != [value.shape for value in tensors]:
-        raise UsageError("Expected the tensors of EfficientNet-Lite0 in the package.", code="model.corrupt")
+        raise UsageError(
+            "Expected the tensors of EfficientNet-Lite0 in the package.",
+            code="model.corrupt",
+        )
     network.load_state_dict(dict(zip(own, tensors, strict=True)))
     network.body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on a CPU
     return network.eval().requires_grad_(False)

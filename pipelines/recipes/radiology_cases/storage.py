@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
@@ -13,14 +14,22 @@ from medmm.errors import UsageError
 from pipelines.recipes.radiology_cases.cases import Diagnosis
 from pipelines.recipes.radiology_cases.experts import Experts
 from pipelines.recipes.radiology_cases.lexicon import Lexicon, Linear
+from pipelines.recipes.radiology_cases.matching import Matching
 from pipelines.recipes.radiology_cases.model import RadiologyModel
 from pipelines.recipes.radiology_cases.pairing import Pairing
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _FORMAT = 1
 _SEPARATOR = "/"
-_LINEAR = ("pictures", "words", "meaning", "record", "attributes")  # fields that are classifiers by task
-_SINGLE = {"lexicon": Lexicon, "pairing": Pairing}
+_LINEAR = (
+    "pictures",
+    "words",
+    "meaning",
+    "record",
+    "attributes",
+)  # fields that are classifiers by task
+_SINGLE: Mapping[str, type] = {"lexicon": Lexicon, "pairing": Pairing}
+_Kind = TypeVar("_Kind")
 
 
 def save(folder: Path, model: RadiologyModel, graph_hash: str) -> None:
@@ -39,8 +48,15 @@ def save(folder: Path, model: RadiologyModel, graph_hash: str) -> None:
         "diagnoses": [{"key": one.key, "names": one.names} for one in model.diagnoses],
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-    arrays = {name: np.ascontiguousarray(value) for name, value in _arrays(model.experts)}
-    save_file({**arrays, "names": np.ascontiguousarray(model.names)}, folder / WEIGHTS)
+    arrays = {
+        "names": model.names,
+        **dict(_arrays("experts", model.experts)),
+        **dict(_arrays("matching", model.matching)),
+    }
+    save_file(
+        {name: np.ascontiguousarray(value) for name, value in arrays.items()},
+        folder / WEIGHTS,
+    )
 
 
 def load(folder: Path, graph_hash: str, diagnoses: Sequence[Diagnosis]) -> RadiologyModel:
@@ -67,14 +83,16 @@ def load(folder: Path, graph_hash: str, diagnoses: Sequence[Diagnosis]) -> Radio
         if config["format"] != _FORMAT:
             raise UsageError(f"Expected a model of format {_FORMAT}.", code="model.incomplete")
         model = RadiologyModel(
-            experts=_experts(arrays),
+            experts=_built(Experts, _under(arrays, "experts")),
+            matching=_built(Matching, _under(arrays, "matching")),
             weights=config["weights"],
             diagnoses=tuple(Diagnosis(key=one["key"], names=tuple(one["names"])) for one in config["diagnoses"]),
             names=arrays["names"],
         )
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UsageError(
-            "Expected a model as `train` writes it (its files are damaged).", code="model.corrupt"
+            "Expected a model as `train` writes it (its files are damaged).",
+            code="model.corrupt",
         ) from error
     if config["graph"] != graph_hash:
         raise UsageError(
@@ -91,35 +109,31 @@ def load(folder: Path, graph_hash: str, diagnoses: Sequence[Diagnosis]) -> Radio
     return model
 
 
-def _arrays(experts: Experts) -> Iterator[tuple[str, np.ndarray]]:
-    for field in fields(experts):
-        value = getattr(experts, field.name)
-        if isinstance(value, np.ndarray):
-            yield field.name, value
-        elif field.name in _SINGLE:
-            yield from ((f"{field.name}{_SEPARATOR}{name}", array) for name, array in asdict(value).items())
-        else:
-            for task, held in value.items():
-                parts = {"": held} if isinstance(held, np.ndarray) else asdict(held)
-                yield from (
-                    (_SEPARATOR.join(filter(None, (field.name, task, name))), one) for name, one in parts.items()
-                )
+def _arrays(name: str, item: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """Every array of nested dataclasses and mappings, named by the way to it."""
+    if isinstance(item, np.ndarray):
+        yield name, item
+        return
+    parts = item if isinstance(item, Mapping) else {field.name: getattr(item, field.name) for field in fields(item)}
+    for key, part in parts.items():
+        yield from _arrays(f"{name}{_SEPARATOR}{key}", part)
 
 
-def _experts(arrays: Mapping[str, np.ndarray]) -> Experts:
-    def under(prefix: str) -> dict[str, np.ndarray]:
-        start = prefix + _SEPARATOR
-        return {name.removeprefix(start): value for name, value in arrays.items() if name.startswith(start)}
-
+def _built(kind: type[_Kind], arrays: Mapping[str, np.ndarray]) -> _Kind:
+    """The dataclass whose arrays `_arrays` named; KeyError where one is missing."""
     values: dict[str, object] = {}
-    for field in fields(Experts):
-        if field.name in arrays:
-            values[field.name] = arrays[field.name]
-        elif field.name in _SINGLE:
-            values[field.name] = _SINGLE[field.name](**under(field.name))
+    for field in fields(kind):  # type: ignore[arg-type]  # every kind here is a dataclass
+        own = _under(arrays, field.name)
+        if field.name in _SINGLE:
+            values[field.name] = _built(_SINGLE[field.name], own)
         elif field.name in _LINEAR:
-            tasks = sorted({name.partition(_SEPARATOR)[0] for name in under(field.name)})
-            values[field.name] = {task: Linear(**under(f"{field.name}{_SEPARATOR}{task}")) for task in tasks}
+            tasks = sorted({name.partition(_SEPARATOR)[0] for name in own})
+            values[field.name] = {task: _built(Linear, _under(own, task)) for task in tasks}
         else:
-            values[field.name] = under(field.name)
-    return Experts(**values)  # type: ignore[arg-type]  # the fields are those of Experts, by name
+            values[field.name] = own or arrays[field.name]
+    return kind(**values)
+
+
+def _under(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    start = prefix + _SEPARATOR
+    return {name.removeprefix(start): value for name, value in arrays.items() if name.startswith(start)}

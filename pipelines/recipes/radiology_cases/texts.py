@@ -30,7 +30,13 @@ class TextVectors:
         self.known: dict[str, np.ndarray] = {}
         if file is not None and file.is_file():
             stored = load_file(file)
-            self.known = dict(zip(_keys_of(stored["keys"]), stored["vectors"].astype(np.float32), strict=True))
+            self.known = dict(
+                zip(
+                    _keys_of(stored["keys"]),
+                    stored["vectors"].astype(np.float32),
+                    strict=True,
+                )
+            )
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Return float32 (N, 384); zeros for an empty text. Long texts are read up to the encoder's window."""
@@ -50,7 +56,13 @@ class TextVectors:
         with torch.no_grad():
             for start in range(0, len(missing), _BATCH):
                 part = missing[start : start + _BATCH]
-                batch = tokenizer(part, truncation=True, max_length=_WINDOW, padding=True, return_tensors="pt")
+                batch = tokenizer(
+                    part,
+                    truncation=True,
+                    max_length=_WINDOW,
+                    padding=True,
+                    return_tensors="pt",
+                )
                 states = network(**batch).last_hidden_state
                 mask = batch["attention_mask"][..., None]
                 vectors = torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=1)
@@ -64,7 +76,13 @@ class TextVectors:
         keys = np.frombuffer("".join(self.known).encode(), dtype=np.uint8).reshape(len(self.known), -1)
         self.file.parent.mkdir(parents=True, exist_ok=True)
         partial = self.file.with_suffix(".partial")
-        save_file({"keys": keys.copy(), "vectors": np.stack(list(self.known.values())).astype(np.float16)}, partial)
+        save_file(
+            {
+                "keys": keys.copy(),
+                "vectors": np.stack(list(self.known.values())).astype(np.float16),
+            },
+            partial,
+        )
         partial.replace(self.file)
 
 
