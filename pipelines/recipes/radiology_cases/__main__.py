@@ -177,18 +177,14 @@ def _features(data: Path, split: str, work: Path | None) -> "tuple[FeatureReader
 def _report(measured: "list[Measured]", folder: Path) -> None:
     rows = [one.to_dict() for one in measured]
     (folder / "metrics.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    table = Table("file", "cases", "metric", "value", "95 % CI", "n")
+    table = Table(box=None)
+    for title in ("file", "cases", "metric", "value", "95 % CI", "n"):
+        table.add_column(title, no_wrap=True)
     for one in measured:
         found = one.estimate
-        table.add_row(
-            one.file,
-            one.subset,
-            one.metric,
-            f"{found.value:.3f}",
-            f"{found.low:.3f} to {found.high:.3f}",
-            str(found.n),
-        )
-    Console().print(table)
+        interval = f"{found.low:.3f} to {found.high:.3f}"
+        table.add_row(one.file, one.subset, one.metric, f"{found.value:.3f}", interval, str(found.n))
+    Console(width=100).print(table)
 
 
 if __name__ == "__main__":

@@ -72,14 +72,13 @@ def fit_experts(
     mean, deviation = shown.mean(axis=0), shown.std(axis=0) + 1e-3
     looks = _standard(features.pictures, mean, deviation)
     lexicon = fit_lexicon([features.views["hef"].texts[row] for row in rows])
-    words = lexicon.vectors([features.views[setting].texts[row] for setting in TEXT_SETTINGS for row in rows])
-    vectors = np.concatenate([features.views[setting].vectors[rows] for setting in TEXT_SETTINGS])
+    views = {setting: features.views[setting] for setting in TEXT_SETTINGS}
+    words = {name: lexicon.vectors([view.texts[row] for row in rows]) for name, view in views.items()}
+    vectors = {name: view.vectors[rows] for name, view in views.items()}
     records = record_vectors([features.cases[row] for row in rows])
-    n_texts = len(TEXT_SETTINGS)
-    targets = {task: np.tile(labels.case[task][rows], n_texts) for task in CASE_TASKS}
-    diagnosis = np.tile(labels.diagnosis[rows], n_texts)
-    known = np.flatnonzero(diagnosis >= 0)
-    wanted = centred_names(names)[diagnosis[known]]
+    known = np.flatnonzero(labels.diagnosis[rows] >= 0)
+    wanted = np.tile(centred_names(names)[labels.diagnosis[rows][known]], (len(views), 1))
+    text_mean = np.mean([part.mean(axis=0) for part in vectors.values()], axis=0)
     return Experts(
         picture_mean=mean,
         picture_deviation=deviation,
@@ -88,19 +87,30 @@ def fit_experts(
             for task, classes in PICTURE_TASKS.items()
         },
         lexicon=lexicon,
-        words={task: fit_linear(words, targets[task], len(names_), c=_WORD_C) for task, names_ in CASE_TASKS.items()},
+        words={
+            by_setting(task, name): fit_linear(part, labels.case[task][rows], len(classes), c=_WORD_C)
+            for task, classes in CASE_TASKS.items()
+            for name, part in words.items()
+        },
         meaning={
-            task: fit_linear(vectors, targets[task], len(names_), c=_MEANING_C) for task, names_ in CASE_TASKS.items()
+            by_setting(task, name): fit_linear(part, labels.case[task][rows], len(classes), c=_MEANING_C)
+            for task, classes in CASE_TASKS.items()
+            for name, part in vectors.items()
         },
         record={
             task: fit_linear(records, labels.case[task][rows], len(names_), c=_RECORD_C)
             for task, names_ in CASE_TASKS.items()
         },
         tables={task: diagnosis_table(diagnoses, names, labels, task) for task in CASE_TASKS},
-        text_mean=vectors.mean(axis=0),
-        meaning_to_name=_ridge(vectors[known] - vectors.mean(axis=0), wanted, _RIDGE),
-        words_to_name=_ridge(words[known], wanted, _WORD_RIDGE),
+        text_mean=text_mean,
+        meaning_to_name=_ridge(np.concatenate([part[known] - text_mean for part in vectors.values()]), wanted, _RIDGE),
+        words_to_name=_ridge(sparse.vstack([part[known] for part in words.values()], "csr"), wanted, _WORD_RIDGE),
     )
+
+
+def by_setting(task: str, setting: str) -> str:
+    """Return the name of the text classifiers of a task: what a history gives away, findings may contradict."""
+    return f"{task}-{setting}"
 
 
 def record_vectors(cases: Sequence[CaseInput]) -> np.ndarray:

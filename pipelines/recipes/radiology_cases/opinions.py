@@ -5,11 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.recipes.radiology_cases.experts import (
-    Experts,
-    centred_names,
-    record_vectors,
-)
+from pipelines.recipes.radiology_cases.experts import Experts, by_setting, centred_names, record_vectors
 from pipelines.recipes.radiology_cases.features import Features, TextViews
 from pipelines.recipes.radiology_cases.pool import (
     log_chances,
@@ -54,10 +50,10 @@ def case_opinions(
         views["pictures"] = mean_by(features.owner, log_chances(chances[task]), len(features.cases))
     letters = setting.partition("_")[0]
     if letters in features.views:
-        texts = features.views[letters]
+        texts, key = features.views[letters], by_setting(task, letters)
         if controls.keeps("text"):
-            views["words"] = log_chances(experts.words[task].probabilities(experts.lexicon.vectors(texts.texts)))
-            views["meaning"] = log_chances(experts.meaning[task].probabilities(texts.vectors))
+            views["words"] = log_chances(experts.words[key].probabilities(experts.lexicon.vectors(texts.texts)))
+            views["meaning"] = log_chances(experts.meaning[key].probabilities(texts.vectors))
         if controls.keeps("graph"):
             ranking = to_probabilities(label_free(texts, controls))
             views["graph"] = log_chances(ranking @ experts.tables[task])

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from medmm.errors import UsageError
+from pipelines.recipes.radiology_cases.__main__ import app
 from pipelines.recipes.radiology_cases.answers import (
     SETTINGS,
+    T2_SETTINGS,
     T3_SETTINGS,
     Classified,
     Ranked,
@@ -429,3 +432,20 @@ def test_medpix_is_read_whole_and_only_in_allowed_fields(shared_data: Path) -> N
     planes = [one.plane for case in targets for one in case.pictures]
     assert planes.count(PLANES.index("Axial")) == 1145 + 13  # Transverse is the same plane
     assert sum(bool(case.diagnosis) for case in targets) == 503
+
+
+def test_command_line_teaches_and_measures(world: World, tmp_path: Path) -> None:
+    write_answers(tmp_path, world.diagnoses, world.features, answer(world.model, world.features))
+    for path in tmp_path.glob("T[1345]_*.csv"):
+        path.unlink()
+
+    shown = CliRunner().invoke(app, ["--help"])
+    measured = CliRunner().invoke(
+        app, ["evaluate", "--data", str(world.folder), "--split", "train", "--answers", str(tmp_path)]
+    )
+
+    assert all(name in shown.output for name in ("prepare", "train", "predict", "evaluate", "crossval"))
+    assert measured.exit_code == 0
+    rows = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+    assert {row["file"] for row in rows} == {f"T2_{setting}" for setting in T2_SETTINGS}
+    assert "T2_hef_images" in measured.output
