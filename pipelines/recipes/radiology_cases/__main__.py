@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -22,6 +23,7 @@ from pipelines.recipes.radiology_cases.cases import (
 if TYPE_CHECKING:
     from pipelines.recipes.radiology_cases.evaluate import Measured
     from pipelines.recipes.radiology_cases.features import FeatureReader, Features
+    from pipelines.recipes.radiology_cases.model import Answers
 
 app = typer.Typer(
     help="""Teaching cases with pictures and text, after MedPix 2.0: location (T1), super-class (T2), diagnosis (T3),
@@ -39,6 +41,7 @@ DataFolder = Annotated[
 WorkFolder = Annotated[Path, typer.Option(help="Where features are kept, so that they are computed once.")]
 ModelFolder = Annotated[Path, typer.Option(help="The model directory.")]
 SPLITS, LEARNED_FROM, FULL = ["train", "dev"], ["train"], ["full"]
+MODALITIES_OUT = ["full", "no_text", "no_pictures", "no_record", "no_graph"]
 Splits = Annotated[list[str], typer.Option(help="Names of splits; repeat for several.")]
 
 
@@ -118,41 +121,93 @@ def evaluate(
     _report(measured, answers)
 
 
+Ablations = Annotated[
+    list[str], typer.Option(help="full, no_text, no_pictures, no_record, no_graph, shuffled_graph; repeat for several.")
+]
+
+
+@app.command()
+def ablate(
+    data: DataFolder,
+    work: WorkFolder,
+    out: Annotated[Path, typer.Option(help="Folder for the answers, one folder an ablation.")],
+    split: Annotated[str, typer.Option(help="The split to learn from.")] = "train",
+    held_out: Annotated[str, typer.Option(help="The split to answer.")] = "dev",
+    ablation: Ablations = MODALITIES_OUT,
+) -> None:
+    """Leave out one modality at a time: fit on one split, answer another, and state what is lost."""
+    from pipelines.recipes.radiology_cases.crossval import answer_held_out
+    from pipelines.recipes.radiology_cases.labels import labels_of
+
+    reader, own = _ablated_features(data, work, [split, held_out], ablation)
+    targets = [case for name in (split, held_out) for case in read_targets(data, name)]
+    is_held_out = np.arange(len(targets)) >= len(targets) - len(read_targets(data, held_out))
+    found = answer_held_out(own, labels_of(targets, reader.diagnoses), is_held_out, reader.diagnoses, reader.names)
+    seen = frozenset(case.diagnosis for case in read_targets(data, split)) - {""}
+    features = next(iter(own.values())).only(is_held_out)
+    _write_and_compare(out, reader, features, found, read_targets(data, held_out), seen)
+
+
 @app.command()
 def crossval(
     data: DataFolder,
     work: WorkFolder,
     out: Annotated[Path, typer.Option(help="Folder for the answers, one folder an ablation.")],
     split: Splits = SPLITS,
-    ablation: Annotated[
-        list[str],
-        typer.Option(help="full, no_text, no_pictures, no_record, no_graph, shuffled_graph; repeat."),
-    ] = FULL,
+    ablation: Ablations = FULL,
 ) -> None:
     """Answer every case by a model that never saw it (5-fold), with ablations, and measure the answers."""
-    from kg.controls import shuffled_graph
-    from pipelines.recipes.radiology_cases.crossval import ABLATIONS, cross_validate
-    from pipelines.recipes.radiology_cases.evaluate import evaluate as measure
-    from pipelines.recipes.radiology_cases.features import FeatureReader, joined
+    from pipelines.recipes.radiology_cases.crossval import cross_validate
     from pipelines.recipes.radiology_cases.labels import labels_of
-    from pipelines.recipes.radiology_cases.predict import write_answers
 
-    unknown = sorted(set(ablation) - set(ABLATIONS))
-    if unknown:
-        raise typer.BadParameter(f"Expected ablations out of {', '.join(ABLATIONS)} (got {', '.join(unknown)}).")
-    parts = {name: read_inputs(data, name) for name in split}
+    reader, own = _ablated_features(data, work, split, ablation)
     targets = [case for name in split for case in read_targets(data, name)]
+    features = next(iter(own.values()))
+    labels = labels_of(targets, reader.diagnoses)
+    answers = cross_validate(features, labels, reader.diagnoses, reader.names, own)
+    _write_and_compare(out, reader, features, answers, targets, seen_elsewhere(targets))
+
+
+def _ablated_features(
+    data: Path, work: Path, splits: list[str], ablations: list[str]
+) -> "tuple[FeatureReader, dict[str, Features]]":
+    """What each ablation reads of all cases of the splits, in their order."""
+    from kg.controls import shuffled_graph
+    from pipelines.recipes.radiology_cases.crossval import ABLATIONS
+    from pipelines.recipes.radiology_cases.features import FeatureReader, joined
+
+    unknown = sorted(set(ablations) - set(ABLATIONS))
+    if unknown or not ablations:
+        raise typer.BadParameter(f"Expected ablations out of {', '.join(ABLATIONS)} (got {', '.join(unknown)}).")
+    parts = [read_inputs(data, name) for name in splits]
     reader = _reader(data, work)
-    features = joined([reader.read(cases, data / "images") for cases in parts.values()])
-    own = dict.fromkeys(ablation, features)
+    own = dict.fromkeys(ablations, joined([reader.read(cases, data / "images") for cases in parts]))
     if "shuffled_graph" in own:
         other = FeatureReader(reader.diagnoses, shuffled_graph(reader.graph), work)
-        own["shuffled_graph"] = joined([other.read(cases, data / "images") for cases in parts.values()])
-    labels = labels_of(targets, reader.diagnoses)
-    for name, answered in cross_validate(features, labels, reader.diagnoses, reader.names, own).items():
+        own["shuffled_graph"] = joined([other.read(cases, data / "images") for cases in parts])
+    return reader, own
+
+
+def _write_and_compare(
+    out: Path,
+    reader: "FeatureReader",
+    features: "Features",
+    answers: "dict[str, Answers]",
+    targets: list[CaseTarget],
+    seen: frozenset[str],
+) -> None:
+    from pipelines.recipes.radiology_cases.evaluate import compare
+    from pipelines.recipes.radiology_cases.evaluate import evaluate as measure
+    from pipelines.recipes.radiology_cases.predict import write_answers
+
+    for name, answered in answers.items():
         write_answers(out / name, reader.diagnoses, features, answered)
         typer.echo(name)
-        _report(measure(out / name, features.cases, targets, seen_elsewhere(targets)), out / name)
+        _report(measure(out / name, features.cases, targets, seen), out / name)
+    for name in answers:
+        if name != "full" and "full" in answers:
+            typer.echo(f"full less {name}")
+            _show(compare(out / "full", out / name, features.cases, targets, seen))
 
 
 def seen_elsewhere(targets: list[CaseTarget]) -> frozenset[str]:
@@ -177,6 +232,10 @@ def _features(data: Path, split: str, work: Path | None) -> "tuple[FeatureReader
 def _report(measured: "list[Measured]", folder: Path) -> None:
     rows = [one.to_dict() for one in measured]
     (folder / "metrics.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    _show(measured)
+
+
+def _show(measured: "list[Measured]") -> None:
     table = Table(box=None)
     for title in ("file", "cases", "metric", "value", "95 % CI", "n"):
         table.add_column(title, no_wrap=True)

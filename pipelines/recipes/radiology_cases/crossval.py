@@ -55,33 +55,55 @@ def cross_validate(
     for index in range(n_folds):
         logger.info("Fold %d of %d.", index + 1, n_folds)
         held_out = fold == index
-        others = labels.only(~held_out, features.owner)
-        parts = fit_parts(features, others, diagnoses, names)
-        for name, own_features in ablations.items():
-            model = weigh(parts, own_features, others, diagnoses, names, ABLATIONS[name])
-            answered = answer(model, own_features, ABLATIONS[name])
+        for name, answered in answer_held_out(ablations, labels, held_out, diagnoses, names).items():
             found[name] = _with_rows(found.get(name), answered, held_out, features.owner)
+    return found
+
+
+def answer_held_out(
+    features: Mapping[str, Features],
+    labels: Labels,
+    held_out: np.ndarray,
+    diagnoses: Sequence[Diagnosis],
+    names: np.ndarray,
+) -> dict[str, Answers]:
+    """Return answers by ablation for the cases where `held_out` (N,) is true, from models fitted on the others.
+
+    Args:
+        features: By name out of `ABLATIONS`, what the ablation reads of all cases.
+        labels: Of all cases.
+        held_out: Whose labels are not looked at.
+        diagnoses: The candidates (n).
+        names: (n, 384) vectors of their names.
+    """
+    first = next(iter(features.values()))
+    others = labels.only(~held_out, first.owner)
+    parts = fit_parts(first, others, diagnoses, names)
+    found: dict[str, Answers] = {}
+    for name, own in features.items():
+        model = weigh(parts, own, others, diagnoses, names, ABLATIONS[name])
+        found[name] = answer(model, own.only(held_out), ABLATIONS[name])
     return found
 
 
 def _with_rows(before: Answers | None, new: Answers, rows: np.ndarray, owner: np.ndarray) -> Answers:
     """The answers so far, with those of some cases put in. Pairs are scored inside a fold; the rest is out of reach."""
+    shown = rows[owner]
+    sizes = {"captions": (len(shown), len(shown)), "findings": (len(shown), len(rows))}
     if before is None:
         before = Answers(
-            pictures={name: np.zeros_like(value) for name, value in new.pictures.items()},
-            cases={name: np.zeros_like(value) for name, value in new.cases.items()},
-            diagnoses={name: np.zeros_like(value) for name, value in new.diagnoses.items()},
-            pairs={name: np.full_like(value, -np.inf) for name, value in new.pairs.items()},
+            pictures={name: np.zeros((len(shown), value.shape[1])) for name, value in new.pictures.items()},
+            cases={name: np.zeros((len(rows), value.shape[1])) for name, value in new.cases.items()},
+            diagnoses={name: np.zeros((len(rows), value.shape[1])) for name, value in new.diagnoses.items()},
+            pairs={name: np.full(sizes[name], -np.inf) for name in new.pairs},
         )
-    shown = rows[owner]
     for old, values, kept in (
         (before.pictures, new.pictures, shown),
         (before.cases, new.cases, rows),
         (before.diagnoses, new.diagnoses, rows),
     ):
         for name, value in values.items():
-            old[name][kept] = value[kept]
+            old[name][kept] = value
     for name, value in new.pairs.items():
-        columns = shown if name == "captions" else rows
-        before.pairs[name][np.ix_(shown, columns)] = value[np.ix_(shown, columns)]
+        before.pairs[name][np.ix_(shown, shown if name == "captions" else rows)] = value
     return before

@@ -84,6 +84,35 @@ def evaluate(
     return found
 
 
+# What ablations are compared by: file, metric.
+COMPARED = (
+    ("T1_case_hef_images", "accuracy"),
+    ("T2_hef_images", "macro_f1"),
+    ("T3_he_images", "R@10"),
+    ("T3_hef_images", "R@10"),
+    ("T3_hef_images", "MRR"),
+)
+
+
+def compare(
+    first: Path, second: Path, inputs: Sequence[CaseInput], targets: Sequence[CaseTarget], seen: frozenset[str]
+) -> list[Measured]:
+    """Return by how much the first answers are better on the same cases, with paired intervals."""
+    left, right = (dict(outcomes_of(folder, inputs, targets, seen)) for folder in (first, second))
+    found = []
+    for file, name in COMPARED:
+        if file in left and file in right:
+            one, other = left[file]["all"], right[file]["all"]
+            metric, width = one.metrics[name], len(one.columns)
+
+            def gain(*columns: np.ndarray, metric: Callable[..., float] = metric, width: int = width) -> float:
+                return metric(*columns[:width]) - metric(*columns[width:])
+
+            estimate = bootstrap(gain, *one.columns, *other.columns, patients=one.case)
+            found.append(Measured(file=file, subset="all", metric=f"{name}, difference", estimate=estimate))
+    return found
+
+
 def outcomes_of(
     answers: Path,
     inputs: Sequence[CaseInput],

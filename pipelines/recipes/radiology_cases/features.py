@@ -42,6 +42,12 @@ class TextViews:
         """(N,) whether the case has any text."""
         return np.array([bool(text) for text in self.texts])
 
+    def only(self, rows: np.ndarray) -> "TextViews":
+        """Return the views of the cases where `rows` (N,) is true."""
+        arrays = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name != "texts"}
+        texts = tuple(text for text, is_kept in zip(self.texts, rows, strict=True) if is_kept)
+        return TextViews(texts=texts, **arrays)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Features:
@@ -63,6 +69,18 @@ class Features:
     def captions(self) -> tuple[str, ...]:
         """Captions of the pictures (P)."""
         return tuple(one.caption for case in self.cases for one in case.pictures)
+
+    def only(self, rows: np.ndarray) -> "Features":
+        """Return the features of the cases where `rows` (N,) is true."""
+        shown = rows[self.owner]
+        return Features(
+            cases=tuple(case for case, is_kept in zip(self.cases, rows, strict=True) if is_kept),
+            pictures=self.pictures[shown],
+            owner=(np.cumsum(rows) - 1)[self.owner[shown]],
+            views={setting: view.only(rows) for setting, view in self.views.items()},
+            caption_vectors=self.caption_vectors[shown],
+            finding_vectors=self.finding_vectors[rows],
+        )
 
 
 def joined(parts: Sequence[Features]) -> Features:

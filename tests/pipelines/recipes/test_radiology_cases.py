@@ -36,7 +36,7 @@ from pipelines.recipes.radiology_cases.cases import (
     read_targets,
 )
 from pipelines.recipes.radiology_cases.crossval import ABLATIONS, cross_validate
-from pipelines.recipes.radiology_cases.evaluate import evaluate, macro_f1
+from pipelines.recipes.radiology_cases.evaluate import compare, evaluate, macro_f1
 from pipelines.recipes.radiology_cases.features import (
     TEXT_SETTINGS,
     Features,
@@ -324,6 +324,22 @@ def test_evaluation_counts_by_hand(tmp_path: Path, world: World) -> None:
     assert found["T3_hef", "unseen", "R@5"].value == 1
     assert found["T3_hef", "all", "MRR"].value == pytest.approx(0.5)
     assert ("T3_hef", "unnamed", "R@1") not in found  # every made-up case names its diagnosis
+
+
+def test_comparison_is_paired(tmp_path: Path, world: World) -> None:
+    cases, targets = world.cases[:10], world.targets[:10]
+    for name, wrong in (("full", 1), ("less", 4)):
+        (tmp_path / name).mkdir()
+        rows = [
+            [case.id, LOCATIONS[(case.location + (at < wrong)) % len(LOCATIONS)]] for at, case in enumerate(targets)
+        ]
+        with (tmp_path / name / "T1_case_hef_images.csv").open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([["id", "label"], *rows])
+
+    (found,) = compare(tmp_path / "full", tmp_path / "less", cases, targets, frozenset())
+
+    assert found.estimate.value == pytest.approx(0.3)
+    assert 0 <= found.estimate.low < 0.3 < found.estimate.high
 
 
 def test_macro_f1_is_over_classes_of_the_truth() -> None:
