@@ -41,6 +41,7 @@ from pipelines.recipes.radiology_cases.features import (
     TEXT_SETTINGS,
     Features,
     TextViews,
+    joined,
     picture_features,
     text_of,
 )
@@ -171,6 +172,19 @@ class World:
 @pytest.fixture(scope="module")
 def world(folder: Path) -> World:
     return World(folder)
+
+
+def test_features_of_parts_join_to_those_of_the_whole(world: World) -> None:
+    first = np.arange(N_CASES) < 13
+    whole = world.features
+
+    again = joined([whole.only(first), whole.only(~first)])
+
+    assert again.cases == whole.cases
+    assert again.views["he"].texts == whole.views["he"].texts
+    for name in ("pictures", "owner", "caption_vectors", "finding_vectors"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
+    np.testing.assert_array_equal(again.views["hef"].name_whole, whole.views["hef"].name_whole)
 
 
 def test_model_learns_what_the_texts_say(world: World) -> None:
