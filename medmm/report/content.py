@@ -101,8 +101,8 @@ class CaseReport:
         Raises:
             ValueError: If a format or language is unknown; nothing is written then.
             UsageError: `config.key`, if a format needs a package that is not installed.
-            InputError: `output.source`, if DICOM results are asked for and the sources are missing or cannot be
-                referred to; other formats are written by then.
+            InputError: `output.source`, if DICOM results are asked for and there are no sources (nothing is written
+                then), or they cannot be referred to (other formats are written by then).
             StopRun: If the disk is full.
         """
         job = WriteJob(
