@@ -298,6 +298,21 @@ def test_tiny_and_negative_slopes_keep_their_precision(tmp_path: Path, slope: st
 
 
 @pytest.mark.bad_input("B9")
+@pytest.mark.parametrize("intercept", ["-1024", "-1024.5", "32767", "-40000", "0"])
+@pytest.mark.parametrize("first", [np.int16(-32768), np.int16(32720), np.uint16(0), np.uint16(32750), np.uint16(65480)])
+def test_an_intercept_is_added_at_the_ends_of_the_stored_range(
+    tmp_path: Path, intercept: str, first: np.integer[Any]
+) -> None:
+    stored = first + np.arange(48, dtype=first.dtype).reshape(6, 8)
+    path = write(make_slice(pixels=stored, RescaleIntercept=intercept), tmp_path / "a.dcm")
+
+    volume = read_volume(path, workers=0)
+
+    expected = stored.astype(np.float64) + float(intercept)
+    np.testing.assert_array_equal(stored_view(volume.voxels), expected.astype(np.float32))
+
+
+@pytest.mark.bad_input("B9")
 def test_padding_values_are_kept_as_they_are(tmp_path: Path) -> None:
     stored = slice_pixels(0).astype(np.int16)
     stored[0, 0] = -2000
