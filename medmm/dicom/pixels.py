@@ -92,8 +92,8 @@ def _rescale(stored: np.ndarray, frame: Frame, ends: tuple[float, float], out: n
 
 
 def _is_whole(stored: np.ndarray, intercept: float, ends: tuple[float, float]) -> bool:
-    """Whether 16-bit values between two ends stay what a signed 16-bit number can hold when the intercept is added."""
-    low, high = min(ends[0], ends[0] + intercept), max(ends[1], ends[1] + intercept)
+    """Whether the intercept is whole and, like 16-bit values before and after it, fits a signed 16-bit number."""
+    low, high = min(ends[0], ends[0] + intercept, intercept), max(ends[1], ends[1] + intercept, intercept)
     return stored.dtype.itemsize == 2 and intercept.is_integer() and low >= -(2**15) and high < 2**15
 
 
