@@ -25,6 +25,9 @@ def evaluate(
         bool, typer.Option(help="Answer every case also from fewer modalities, without and with a shuffled graph.")
     ] = True,
     pictures: Annotated[bool, typer.Option(help="Show a slice of each wrongly answered case in the report.")] = True,
+    explanations: Annotated[
+        bool, typer.Option("--explanations", help="Test the heatmaps of every case, too; slow.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     allow_other_graph: Annotated[
         bool, typer.Option("--allow-other-graph", help="Run although the knowledge graph is not the model's.")
@@ -73,6 +76,7 @@ def evaluate(
         n_resamples=resamples,
         has_controls=controls,
         has_pictures=pictures,
+        has_explanations=explanations,
         may_overwrite=overwrite,
         allow_other_graph=allow_other_graph,
         allow_training_cases=allow_training_cases,

@@ -10,10 +10,12 @@ import numpy as np
 from medmm.config import TaskSpec
 from medmm.diagnose import Diagnoser
 from medmm.errors import InputError, UsageError
+from medmm.explain.cohort import MapScores
 from medmm.results import Diagnosis, Region
 from medmm.types import Case
 from pipelines.engine import Refused, attempt
 from pipelines.evaluation.acquisition import Facts, acquisition_facts
+from pipelines.evaluation.explanations import map_scores
 from pipelines.evaluation.gallery import thumbnail
 from pipelines.evaluation.variants import Controls, Logits, answer_variants
 from pipelines.events import CaseDone, Found, Listener, ignore
@@ -44,6 +46,7 @@ class CaseAnswer:
     variants: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     facts: Facts = field(default_factory=dict)
     hashes: frozenset[str] = frozenset()
+    maps: tuple[MapScores, ...] = ()
     picture: str = ""
 
 
@@ -139,6 +142,7 @@ def answer_cases(
     listener: Listener = ignore,
     *,
     has_pictures: bool = True,
+    has_explanations: bool = False,
     trained_on: Collection[str] = (),
 ) -> Answers:
     """Return the model's answers; a case that cannot be read or answered is recorded and never stops the rest.
@@ -149,6 +153,7 @@ def answer_cases(
         controls: What every case is answered under besides.
         listener: Is told of every case.
         has_pictures: Keep a slice of each case.
+        has_explanations: Test the heatmaps of each case, too.
         trained_on: SHA-256 of files or pixels of the model's training cases, which are refused.
     Raises:
         UsageError: As `check_labels`; `model.mismatch` for a case that the model was trained on.
@@ -158,7 +163,7 @@ def answer_cases(
     listener(Found(cases=len(rows), done_before=0))
     found, refused = [], {}
     for number, row in enumerate(rows, 1):
-        outcome = _answer(diagnoser, row, controls, has_pictures)
+        outcome = _answer(diagnoser, row, controls, has_pictures, has_explanations)
         if isinstance(outcome, Refused):
             refused[row.case] = outcome
             listener(
@@ -176,7 +181,9 @@ def answer_cases(
     return Answers(tasks=tasks, cases=tuple(found), refused=refused)
 
 
-def _answer(diagnoser: Diagnoser, row: ManifestRow, controls: Controls, has_pictures: bool) -> CaseAnswer | Refused:
+def _answer(
+    diagnoser: Diagnoser, row: ManifestRow, controls: Controls, has_pictures: bool, has_explanations: bool
+) -> CaseAnswer | Refused:
     case = attempt("read", row.read)
     if isinstance(case, Refused):
         return case
@@ -192,10 +199,15 @@ def _answer(diagnoser: Diagnoser, row: ManifestRow, controls: Controls, has_pict
             variants=_as_probabilities(answer_variants(diagnoser, case, controls), diagnoser),
             facts=acquisition_facts(case),
             hashes=pixel_hashes(case),
+            maps=map_scores(diagnoser, case, _known_region(row)) if has_explanations else (),
             picture=thumbnail(case, diagnosis) if has_pictures else "",
         )
 
     return attempt("diagnose", work)
+
+
+def _known_region(row: ManifestRow) -> np.ndarray | None:
+    return None if row.mask is None else (read_mask(row.mask) > 0).astype(np.uint8)
 
 
 def pixel_hashes(case: Case) -> frozenset[str]:

@@ -117,6 +117,7 @@ def _facts(context: Context) -> dict[str, str]:
         "performance": "See the tables of each task.",
         "robustness": "See the tables by modality, graph and acquisition." if answers.variants else "",
         "failures": "See the failure gallery.",
+        "explanations": "Heatmaps were tested; see each task." if any(case.maps for case in answers.cases) else "",
     }
 
 

@@ -12,12 +12,24 @@ from pipelines.evaluation.answers import Answers, TaskAnswers
 from pipelines.evaluation.checklist import Context, fill_checklist, methods_paragraph
 from pipelines.evaluation.comparison import Comparison
 from pipelines.evaluation.controls import ControlRow, SubgroupRow
+from pipelines.evaluation.explanations import MapRow
 from pipelines.evaluation.measures import Table, primary_name, region_scores
 from pipelines.evaluation.plots import MARGIN_PX, SIZE_PX, Confusion, Plot, agreement_plot, confusion_of, task_plots
 from pipelines.statistics import Estimate
 
 TEMPLATES = Path(__file__).with_name("templates")
 N_FAILURES = 12
+METRIC_TITLES = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC (average precision)",
+    "macro_f1": "Macro-F1",
+    "ece": "ECE",
+    "brier": "Brier score",
+    "mrr": "MRR",
+    "c_index": "C-index",
+    "hausdorff_95_mm_median": "HD95, median, mm",
+    "volume_error_ml": "Volume error, ml",
+}
 MAX_CONFUSION = 20  # classes of a confusion table that a page can hold
 
 
@@ -30,6 +42,7 @@ class TaskTables:
     graph: Sequence[ControlRow] = ()
     acquisition: ControlRow | None = None
     comparison: Comparison | None = None
+    explanations: Sequence[MapRow] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +115,7 @@ def write_page(
         checklist=fill_checklist(context),
         other=other,
         shown=show_estimate,
+        metric_title=metric_title,
         verdict=verdict,
         size=SIZE_PX,
         margin=MARGIN_PX,
@@ -116,6 +130,11 @@ def show_estimate(estimate: Estimate) -> str:
     if not np.isfinite(estimate.low):
         return f"{estimate.value:.3f}"
     return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
+
+
+def metric_title(name: str) -> str:
+    """A metric as people write it."""
+    return METRIC_TITLES.get(name) or name.replace("_", " ").capitalize()
 
 
 def verdict(gain: Estimate) -> str:
@@ -157,7 +176,7 @@ def _section(number: int, answers: Answers, task: TaskAnswers, metrics: Table, t
         metrics=metrics,
         plots=task_plots(task),
         confusion=confusion_of(task) if task.has_one_class and len(task.classes) <= MAX_CONFUSION else None,
-        primary=primary_name(task).replace("_", " ").upper(),
+        primary=metric_title(primary_name(task)),
         tables=tables,
         failures=failures_of(answers, task),
     )

@@ -17,6 +17,7 @@ from pipelines.evaluation.answers import Answers, answer_cases
 from pipelines.evaluation.checklist import Context
 from pipelines.evaluation.comparison import aligned, compare
 from pipelines.evaluation.controls import acquisition_row, graph_rows, modality_rows, subgroups
+from pipelines.evaluation.explanations import map_rows
 from pipelines.evaluation.measures import Table, measure, to_json
 from pipelines.evaluation.page import TaskTables, write_page
 from pipelines.evaluation.predictions import Predictions, read_predictions, write_predictions
@@ -44,6 +45,7 @@ class EvaluationJob:
     n_resamples: int = N_BOOTSTRAP
     has_controls: bool = True
     has_pictures: bool = True
+    has_explanations: bool = False
     may_overwrite: bool = False
     allow_other_graph: bool = False
     allow_training_cases: bool = False
@@ -77,7 +79,15 @@ def evaluate(job: EvaluationJob, listener: Listener = ignore) -> Evaluation:
     other = _other_predictions(job, diagnoser, rows, listener)
     controls = plan_controls(diagnoser) if job.has_controls else Controls()
     trained_on = () if job.allow_training_cases else training_cases(find_model(job.model))
-    answers = answer_cases(diagnoser, rows, controls, listener, has_pictures=job.has_pictures, trained_on=trained_on)
+    answers = answer_cases(
+        diagnoser,
+        rows,
+        controls,
+        listener,
+        has_pictures=job.has_pictures,
+        has_explanations=job.has_explanations,
+        trained_on=trained_on,
+    )
     if not answers.cases:
         raise UsageError(
             "No case of the manifest could be answered.",
@@ -172,7 +182,13 @@ def _tables(answers: Answers, name: str, job: EvaluationJob, other: Predictions 
     if other is not None:
         cases = [answers.cases[row].row.case for row in task.index]
         comparison = compare(task, aligned(task, other.classes, other.by_case, cases), n)
-    tables = TaskTables(subgroups=subgroups(answers, task, job.by, n), comparison=comparison)
+    scored = [(score, case.row.patient) for case in answers.cases for score in case.maps]
+    owners = np.array([patient for _, patient in scored], dtype=object)
+    tables = TaskTables(
+        subgroups=subgroups(answers, task, job.by, n),
+        comparison=comparison,
+        explanations=map_rows([score for score, _ in scored], owners, name, n),
+    )
     if not job.has_controls:
         return tables
     is_fusion = task.task.source == "fusion"

@@ -13,6 +13,7 @@ import torch
 
 from kg import KnowledgeGraph
 from medmm.config import Labels, ModelConfig
+from medmm.encoders.record import encode_record
 from medmm.encoders.slice_unet import SliceUNet
 from medmm.encoders.text import TextEncoder
 from medmm.errors import UsageError
@@ -31,7 +32,10 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Materials:
-    """What every fit of a recipe shares. `config` has no record fields yet: each fit takes them from its own cases."""
+    """What every fit of a recipe shares. `config` has no record fields yet: each fit takes them from its own cases.
+
+    `seen` are the cases as the frozen front sees them, where that is the same front in every fit.
+    """
 
     recipe: Recipe
     config: ModelConfig
@@ -39,6 +43,7 @@ class Materials:
     cohort: Cohort
     graph: KnowledgeGraph | None
     text_encoder: TextEncoder | None
+    seen: dict[int, CaseView] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +92,7 @@ def fit(materials: Materials, plan: FitPlan, tell: Tell) -> Fitted:
     reader = CaseReader(model.eval(), materials.text_encoder, materials.graph)
     tell(f"{plan.name}: looking at the cases")
     rows = np.concatenate([plan.train, plan.test])
-    views = [lean(reader.read(cohort.case(row))) for row in rows]
+    views = look_at_cases(materials, plan, reader, rows.tolist())
     targets = {name: values[plan.train] for name, values in cohort.targets.items()}
     n_train = len(plan.train)
     if materials.labels.location_tasks():
@@ -113,6 +118,23 @@ def fit(materials: Materials, plan: FitPlan, tell: Tell) -> Fitted:
         epochs=epochs,
         settings=settings,
     )
+
+
+def look_at_cases(materials: Materials, plan: FitPlan, reader: CaseReader, rows: Sequence[int]) -> list[CaseView]:
+    """Return the cases as the model's frozen front sees them; looked at once where every fit has the same front."""
+    config = reader.config
+    is_same_front = config.images is None and (config.volume is None or plan.trunk is not None)
+    views = []
+    for row in rows:
+        view = materials.seen.get(row)
+        if view is None:
+            view = lean(reader.read(materials.cohort.case(row)))
+            if is_same_front:
+                materials.seen[row] = view
+        record = view.case.record
+        values = tuple(encode_record(record, config.record)) if record is not None and config.record else None
+        views.append(dataclasses.replace(view, features=dataclasses.replace(view.features, record=values)))
+    return views
 
 
 def fit_trunk(materials: Materials, plan: FitPlan, tell: Tell) -> TrainedTrunk:

@@ -306,7 +306,8 @@ def _read(rows: Sequence[ManifestRow], recipe: Recipe, labels: Labels, store: Pa
 
 def _shared_trunk(materials: Materials, work: Path, tell: Tell) -> SliceUNet | None:
     """The trunk that all folds share, where the recipe says so; its finished checkpoint makes it cheap to ask twice."""
-    if materials.config.volume is None or materials.recipe.validation.trunk != "shared":
+    volume = materials.recipe.model.volume
+    if volume is None or (materials.recipe.validation.trunk != "shared" and not volume.trunk_from):
         return None
     everyone = np.arange(len(materials.cohort))
     plan = FitPlan(

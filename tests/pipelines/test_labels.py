@@ -145,4 +145,4 @@ def test_findings_survival_and_rankings_are_trained_and_evaluated(tmp_path: Path
     assert metrics["time"]["c_index"]["value"] > 0.7
     assert {"mrr", "ece"} <= set(metrics["rank"])
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "c index" in page
+    assert "C-index" in page

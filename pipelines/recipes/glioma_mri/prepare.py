@@ -1,35 +1,51 @@
 """From the LGG tables and volumes to what `medmm train` reads: NIfTI files and a manifest."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pandas as pd
 
-from pipelines.recipes.glioma_mri.data import NOMINAL_SPACING_MM, Patient, read_patients, read_volumes
+from pipelines.recipes.glioma_mri.data import (
+    NOMINAL_SPACING_MM,
+    Patient,
+    fold_of_patients,
+    read_patients,
+    read_volumes,
+)
 from pipelines.recipes.glioma_mri.what import side_of_mask
 
 COLUMNS = (
     "case", "patient", "volumes", "mask", "record.age_years", "record.sex", "record.site", "label.side", "label.lobe",
     "label.grade", "label.histology", "label.coc2",
 )  # fmt: skip
+TEST_FOLDS = (0, 1)
 
 
 def prepare(data: Path, out: Path) -> Path:
-    """Write each patient's sequences and mask as NIfTI under `out`, and `cases.csv`; return the manifest.
+    """Write each patient's sequences and mask as NIfTI under `out`, with manifests; return the first.
+
+    `cases.csv` has no split, for cross-validation; in `cases_split.csv` two of five folds are the split `test`.
 
     A sequence that the source lacks is left out. The side is that of the mask, because two labels of the table
     contradict it. `coc2` is whether the patient is of cluster 2 of clusters (COC) of the TCGA LGG network 2015.
     """
     clusters = pd.read_csv(data / "clinical.csv", dtype={"patient_id": str}).set_index("patient_id")["COCCluster"]
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "cases.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for patient in read_patients(data):
-            writer.writerow(_row(patient, clusters.get(patient.patient), out))
-    return out / "cases.csv"
+    patients = read_patients(data)
+    rows = [_row(patient, clusters.get(patient.patient), out) for patient in patients]
+    splits = ["test" if fold in TEST_FOLDS else "train" for fold in fold_of_patients(patients)]
+    parted = [(*row, split) for row, split in zip(rows, splits, strict=True)]
+    _write(out / "cases_split.csv", (*COLUMNS, "split"), parted)
+    return _write(out / "cases.csv", COLUMNS, rows)
+
+
+def _write(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows([columns, *rows])
+    return path
 
 
 def _row(patient: Patient, cluster: float | None, out: Path) -> tuple[str, ...]:

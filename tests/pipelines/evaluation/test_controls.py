@@ -115,6 +115,18 @@ def test_the_acquisition_is_held_against_the_model(answers: Answers) -> None:
     assert row.gain.value == pytest.approx(auroc(*_arrays(answers)) - row.score.value)
 
 
+def test_an_acquisition_that_teaches_less_than_nothing_counts_as_guessing() -> None:
+    rng = np.random.default_rng(3)
+    truth = np.arange(30) % 2
+    right = rng.random(30)
+    noise = answers_of(truth, np.stack([1 - right, right], axis=1), [f"site {n % 3}" for n in range(30)])
+
+    row = acquisition_row(noise, noise.of_task("side"), 100)
+
+    assert row is not None
+    assert row.score.value >= 0.5
+
+
 def test_the_graph_table_starts_with_the_real_graph(answers: Answers) -> None:
     rows = graph_rows(answers, answers.of_task("side"), 100)
 

@@ -197,6 +197,18 @@ def test_no_patient_name_and_no_path_is_in_the_outputs(evaluated: Evaluated) -> 
         assert str(evaluated.folder) not in text, path.name
 
 
+@pytest.mark.slow
+def test_heatmaps_are_tested_where_asked(evaluated: Evaluated, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, phantom_rows(tmp_path, 2))
+
+    evaluate(job_of(evaluated, tmp_path / "out", manifest=manifest, has_controls=False, has_explanations=True))
+
+    rows = json.loads((tmp_path / "out" / "details.json").read_text())["kind"]["explanations"]
+    assert {"lesion", "random"} <= {row["method"] for row in rows}
+    assert all(0 <= row["figures"]["shown"]["value"] <= 1 for row in rows)
+    assert "Heatmaps under test" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_label_that_is_no_class_is_refused_with_the_nearest_name(evaluated: Evaluated, tmp_path: Path) -> None:
     rows = phantom_rows(tmp_path, 2)
     rows[0]["label.kind"] = "glioblastma"
