@@ -47,8 +47,12 @@ def assemble(
 
 
 def content_hash(arrays: dict[str, np.ndarray], header: GraphHeader) -> str:
-    """Return SHA-256 over what the graph says: header and columns, whatever file they came from."""
-    digest = hashlib.sha256(json.dumps(header.to_dict(), sort_keys=True).encode())
+    """Return SHA-256 over what the graph says: vocabulary, names of sources, columns.
+
+    Versions of sources and builder are left out: where a newer one says the same, models of the older one stay valid.
+    """
+    said = [header.kinds, header.predicates, [source.name for source in header.sources]]
+    digest = hashlib.sha256(json.dumps(said).encode())
     for name in sorted(arrays):
         digest.update(f"{name}{arrays[name].dtype}{arrays[name].shape}".encode())
         digest.update(np.ascontiguousarray(arrays[name]).data)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,16 @@ def test_order_of_sources_does_not_change_the_graph(small_tables: list[SourceTab
     forward, backward = build_from_tables(small_tables), build_from_tables(small_tables[::-1])
 
     assert forward.hash == backward.hash
+
+
+def test_the_hash_says_what_the_graph_says_not_who_built_it(
+    small_graph: kg.KnowledgeGraph, small_tables: list[SourceTables]
+) -> None:
+    newer = [replace(table, source=replace(table.source, version="of tomorrow")) for table in small_tables]
+    smaller = [replace(table, relations=table.relations[1:]) for table in small_tables]
+
+    assert build_from_tables(newer).hash == small_graph.hash
+    assert build_from_tables(smaller).hash != small_graph.hash
 
 
 def test_same_name_and_kind_become_one_concept_under_the_better_authority(small_graph: kg.KnowledgeGraph) -> None:

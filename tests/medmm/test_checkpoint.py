@@ -13,9 +13,10 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
+import kg
 from medmm.checkpoint import load_checkpoint, save_model
 from medmm.config import ModelConfig
-from medmm.diagnose import load_model
+from medmm.diagnose import SHIPPED, load_model, shipped_models
 from medmm.encoders.record import NumericField
 from medmm.errors import UsageError
 
@@ -235,3 +236,11 @@ def test_a_width_that_the_attention_heads_do_not_divide_is_refused(width: int) -
 def test_two_classes_of_one_name_are_refused() -> None:
     with pytest.raises(ValidationError, match="named once"):
         tiny.KIND.model_validate(tiny.KIND.model_dump() | {"classes": [{"name": "a", "title": "A"}] * 2})
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_a_shipped_model_knows_the_default_graph(name: str) -> None:
+    graph = load_checkpoint(SHIPPED / name).model.config.graph
+
+    assert graph is not None
+    assert graph.hash == kg.load_default().hash
