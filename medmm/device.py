@@ -1,11 +1,14 @@
 """Which device a model runs on; decided here and nowhere else."""
 
 import logging
+from typing import Literal
 
 import torch
 
 from medmm.errors import UsageError
 
+# What the large networks (trunk, image network, text encoder) compute in; everything behind them is float32.
+Precision = Literal["float32", "bfloat16"]
 logger = logging.getLogger(__name__)
 
 

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from kg import KnowledgeGraph, Mention
 from kg.subgraph import Subgraph
 from medmm.config import MODALITIES
+from medmm.device import Precision
 from medmm.encoders.graph import graph_input
 from medmm.encoders.images import pool_maps
 from medmm.encoders.lstm_text import LstmTextEncoder
@@ -73,11 +74,19 @@ class CaseView:
 
 
 class CaseReader:
-    """The frozen front of a model: trunk, text encoder and graph, applied to one case at a time."""
+    """The frozen front of a model: trunk, text encoder and graph, applied to one case at a time.
+
+    `precision` is that of the large networks; what they give is float32 again.
+    """
 
     def __init__(
-        self, model: MultimodalModel, text_encoder: TextEncoder | LstmTextEncoder | None, graph: KnowledgeGraph | None
+        self,
+        model: MultimodalModel,
+        text_encoder: TextEncoder | LstmTextEncoder | None,
+        graph: KnowledgeGraph | None,
+        precision: Precision = "float32",
     ) -> None:
+        self.precision: Precision = precision
         self.model = model
         self.config = model.config
         self.text_encoder = text_encoder
@@ -159,14 +168,16 @@ class CaseReader:
         device = next(self.model.trunk.parameters()).device
         volume = torch.from_numpy(prepared.array)[None].to(device)
         present = torch.from_numpy(prepared.present)[None].to(device)
-        seen = look(self.model.trunk, volume, present)
+        with self._fast(device):
+            seen = look(self.model.trunk, volume, present)
         return prepared, seen, summarise(seen, volume, present)
 
     def look_at_images(self, array: Tensor) -> Tensor:
         """Return the feature maps (n, F, *s) of prepared images (n, 1, *S); gradients pass where they are on."""
         network = self.model.image_network
         device = next(network.parameters()).device
-        return torch.cat([network(part.to(device)) for part in array.split(IMAGES_AT_ONCE)])
+        with self._fast(device):
+            return torch.cat([network(part.to(device)).float() for part in array.split(IMAGES_AT_ONCE)])
 
     def pool(self, maps: Tensor | None) -> Tensor | None:
         """Return the image vectors (N, P) that feature maps are pooled to."""
@@ -193,7 +204,12 @@ class CaseReader:
             )
             return None, None
         encoded = self.text_encoder.encode(report.text)
-        return encoded, self.text_encoder.sentences(self.text_encoder.states(encoded), encoded)
+        with self._fast(encoded.ids.device):
+            states = self.text_encoder.states(encoded).float()
+        return encoded, self.text_encoder.sentences(states, encoded)
+
+    def _fast(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def _record(self, record: Record | None, notes: list[Note]) -> tuple[float, ...] | None:
         if record is None or not self.config.record:

@@ -32,6 +32,9 @@ class RunConfig(BaseModel):
     allow_other_graph: bool = Field(
         default=False, description="run although the knowledge graph differs from the model's"
     )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="of the large networks; bfloat16 is for recent GPUs"
+    )
     seed: int = Field(default=0, ge=0, description="start of every random number")
 
     @field_validator("formats")

@@ -22,6 +22,8 @@ class ImageNetwork(nn.Module):
     def __init__(self, body: nn.Module, last_map: Callable[[Any], Tensor], size: Size) -> None:
         super().__init__()
         self.body = body
+        if len(size) == 2:
+            self.body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as for the trunk
         self.last_map = last_map
         shadow = copy.deepcopy(body).eval().to("meta")  # shapes without computing anything
         self.width = int(last_map(shadow(torch.empty(1, 1, *size, device="meta"))).shape[1])

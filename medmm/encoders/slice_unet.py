@@ -96,7 +96,8 @@ def look(trunk: SliceUNet, volume: Float[Tensor, "B C D H W"], present: Bool[Ten
     """What the trunk sees, with regions averaged (as probabilities) over the volume and its left-right mirror image."""
     plain = trunk(volume, present)
     mirrored = trunk(volume.flip(-1), present).region_logits.flip(-1)
-    return TrunkOutput(region_logits=mean_logits(plain.region_logits, mirrored), features=plain.features)
+    mean = mean_logits(plain.region_logits.float(), mirrored.float())
+    return TrunkOutput(region_logits=mean, features=plain.features.float())
 
 
 def mean_logits(first: Float[Tensor, "*B"], second: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:

@@ -132,7 +132,7 @@ def diagnose(
     def load() -> DiagnosesCases:
         from medmm.diagnose import load_model
 
-        return load_model(model, device=device, allow_other_graph=config.allow_other_graph)
+        return load_model(model, device=device, allow_other_graph=config.allow_other_graph, precision=config.precision)
 
     destination = parse_destination(send_to) if send_to is not None else None
 

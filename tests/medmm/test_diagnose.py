@@ -256,3 +256,50 @@ def test_a_model_may_tell_outliers_by_the_energy_of_its_answers() -> None:
 
     assert outlier is not None
     assert outlier.is_flagged
+
+
+def test_half_precision_gives_nearly_the_same_answers_and_says_so(diagnoser: Diagnoser) -> None:
+    """bfloat16 keeps 8 bits: a relative error of 2^-9 a product, well under 0.02 in a probability here."""
+    reader = diagnoser.reader
+    half = Diagnoser(
+        diagnoser.loaded,
+        text_encoder=reader.text_encoder,
+        graph=reader.graph,
+        device=diagnoser.device,
+        precision="bfloat16",
+    )
+    case = tiny.build_case(1)
+
+    exact, rough = diagnoser.diagnose(case), half.diagnose(case)
+
+    assert (exact.model.precision, rough.model.precision) == ("float32", "bfloat16")
+    differences = [
+        np.abs(rough.tasks[name].probabilities - exact.tasks[name].probabilities).max() for name in exact.tasks
+    ]
+    assert 0 < max(differences) < 0.02
+
+
+@pytest.mark.slow
+def test_compiled_networks_give_the_same_answers() -> None:
+    model = tiny.build_model(tiny.build_config(), Labels(tasks=(tiny.KIND,)))
+    case = tiny.build_case(1)
+    expected = tiny.build_diagnoser(model).diagnose(case).tasks["kind"].probabilities
+    compiled = tiny.build_diagnoser(model)
+
+    compiled.compile(backend="eager")  # traced as by any backend; generating code takes minutes on a CPU
+
+    np.testing.assert_allclose(compiled.diagnose(case).tasks["kind"].probabilities, expected, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_the_numbers_of_the_cpu() -> None:
+    model = tiny.build_model(tiny.build_config(), Labels(tasks=(tiny.KIND,)))
+    case = tiny.build_case(1)
+    expected = tiny.build_diagnoser(model).diagnose(case).tasks["kind"].probabilities
+
+    on_gpu = Diagnoser(
+        tiny.build_diagnoser(model).loaded, text_encoder=None, graph=None, device=torch.device("cuda")
+    ).diagnose(case)
+
+    np.testing.assert_allclose(on_gpu.tasks["kind"].probabilities, expected, atol=1e-3)
