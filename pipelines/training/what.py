@@ -26,6 +26,7 @@ from medmm.inputs import CaseFeatures, CaseReader, collate
 from medmm.location import LocationHead, location_terms
 from medmm.model import ModelOutput, MultimodalModel
 from medmm.objectives.balance import TaskBalance
+from medmm.objectives.contrastive import joint_loss
 from pipelines.training.trainer import VALIDATION_LOSS, EpochSampler, Watch, fit_quietly
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,8 @@ class WhatSettings:
     so that the answer to nothing, from which Shapley shares are counted, is the training cases' prior. `patience`:
     epochs without a lower loss on the validation cases after which training stops; 0 never stops early. Rare classes
     weigh more in the loss, in inverse proportion to how often they occur, unless `is_balanced` is off.
-    `balances_tasks`: learn how much each task's loss counts, instead of alike.
+    `balances_tasks`: learn how much each task's loss counts, instead of alike. `contrastive_loss`: weight of bringing
+    the modalities of a case together in the model's joint space (`joint_width` of its configuration).
     """
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 60
@@ -53,6 +55,7 @@ class WhatSettings:
     own_loss: Annotated[float, Field(ge=0)] = 0.3
     is_balanced: bool = True
     balances_tasks: bool = False
+    contrastive_loss: Annotated[float, Field(ge=0)] = 0.0
     patience: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -96,6 +99,9 @@ class WhatTraining(lightning.LightningModule):
                     losses.append(self.settings.own_loss * task_loss(own, target[has], task.kind, weights))
             by_task.append(torch.stack(losses).sum())
         loss = torch.stack(by_task).sum() if self.balance is None else self.balance(torch.stack(by_task))
+        if self.settings.contrastive_loss and output.fused is not None:
+            together = joint_loss(self.model.joint(output.fused.own), inputs.present, self.model.joint)
+            loss = loss + self.settings.contrastive_loss * together
         self.log("training_loss", loss, batch_size=len(rows))
         return loss
 
@@ -154,9 +160,15 @@ def train_what(
         watch: Where checkpoints and logs go; its validation and seed are those given here.
     Returns:
         How many epochs the weights took.
+    Raises:
+        UsageError: `config.key` for a contrastive loss without a joint space.
     """
-    lightning.seed_everything(settings.seed, verbose=False)
     model = reader.model
+    if settings.contrastive_loss and model.config.joint_width is None:
+        raise UsageError(
+            "Expected a model with a joint space for the contrastive loss (joint_width is not set).", code="config.key"
+        )
+    lightning.seed_everything(settings.seed, verbose=False)
     held_out = sorted(set(validation))
     rows = [row for row in range(len(features)) if row not in set(held_out)]
     seen = {name: values[rows] for name, values in targets.items()}

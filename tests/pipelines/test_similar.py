@@ -14,9 +14,11 @@ from medmm.config import Labels
 from medmm.diagnose import Diagnoser
 from medmm.encoders.text import TextEncoder
 from medmm.errors import UsageError
+from medmm.inputs import CaseReader
 from medmm.types import Case, Report
 from pipelines.cli.app import app
 from pipelines.similar import SimilarityIndex, embed_case, read_index
+from pipelines.training.what import WhatSettings, train_what
 
 LABELS = Labels(tasks=(tiny.KIND, tiny.GRADE))
 TEXTS = ("Ring enhancement on the left.", "No dural tail.", "Dural tail on the right.", "")
@@ -136,3 +138,41 @@ def test_the_command_builds_and_searches(tmp_path: Path) -> None:
     assert "Indexed 3 cases, 0 refused." in built.output
     assert "grade: low" in found.output
     assert [line.split()[:2] for line in found.output.splitlines()[1:]] == [[f"c{age}"] * 2 for age in (20, 50, 80)]
+
+
+@pytest.mark.slow
+def test_after_contrastive_training_a_text_finds_its_image(tmp_path: Path) -> None:
+    """Left and right balls, and reports that say which; unseen cases are found across."""
+    bert = str(tiny.write_tiny_bert(tmp_path))
+    config = tiny.build_config(text=bert).model_copy(update={"joint_width": 8})
+    model = tiny.build_model(config, LABELS)
+    model.trunk.load_state_dict(tiny.train_tiny_trunk([tiny.build_phantom(seed) for seed in range(8)]).state_dict())
+    reader = CaseReader(model.eval(), TextEncoder(bert, 64), None)
+    cases = [
+        replace(tiny.build_case(seed, text=f"Ring on the {side}.", is_left=side == "left"), case_id=f"{side}-{seed}")
+        for seed in range(30)
+        for side in ("left", "right")
+    ]
+    features = [reader.read(case).features for case in cases]
+    targets = {"kind": np.full(len(cases), -1), "grade": np.full(len(cases), -1)}
+    settings = WhatSettings(epochs=25, learning_rate=1e-2, modality_dropout=0.0, blank=0.0, contrastive_loss=1.0)
+    train_what(reader, features[:40], {name: values[:40] for name, values in targets.items()}, settings)
+    diagnoser = tiny.build_diagnoser(model, text_encoder=reader.text_encoder)  # type: ignore[arg-type]  # it is one
+    index = SimilarityIndex.build(diagnoser, [(case.case_id, embed_case(diagnoser, case), {}) for case in cases[40:]])
+
+    found = {
+        side: index.search(
+            embed_case(diagnoser, Case(case_id="q", report=Report(text=f"Ring on the {side}."))), "text", "image", top=5
+        )
+        for side in ("left", "right")
+    }
+
+    shares = [np.mean([item.case_id.startswith(side) for item in items]) for side, items in found.items()]
+    assert min(shares) >= 0.8
+
+
+def test_a_contrastive_loss_needs_a_joint_space() -> None:
+    reader = CaseReader(tiny.build_model(tiny.build_config(), LABELS), None, None)
+
+    with pytest.raises(UsageError, match="joint_width is not set"):
+        train_what(reader, [], {}, WhatSettings(contrastive_loss=1.0))

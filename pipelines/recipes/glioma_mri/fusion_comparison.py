@@ -30,7 +30,7 @@ from medmm.model import MultimodalModel
 from pipelines.recipes.glioma_mri.data import N_FOLDS, fold_of_patients, read_patients
 from pipelines.recipes.glioma_mri.spec import LABELS, build_config
 from pipelines.recipes.glioma_mri.what import SETTINGS, read_case, targets_of, without_pixels
-from pipelines.statistics import auroc, bootstrap, paired_difference
+from pipelines.statistics import N_BOOTSTRAP, auroc, bootstrap, paired_difference
 from pipelines.training.what import UNKNOWN, WhatSettings, fit_locations, predict_logits, train_what
 
 logger = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class _Fold:
         return self.consulted[key]
 
 
-def tables(result: Comparison) -> dict[str, object]:
+def tables(result: Comparison, n_resamples: int = N_BOOTSTRAP) -> dict[str, object]:
     """Return the figures: AUROC by variant, differences from the best single modality, AUROC by what is available."""
     found: dict[str, object] = {"trunks": "out of fold" if result.is_out_of_fold else "shipped: saw these patients"}
     for task, truth in result.truth.items():
@@ -136,9 +136,13 @@ def tables(result: Comparison) -> dict[str, object]:
         reference = dict.fromkeys(FUSIONS, best) | dict.fromkeys(GRAPHS, "hybrid")
         found[task] = {
             "n": int(known.sum()),
-            "auroc": {name: bootstrap(auroc, truth[known], chances).to_dict() for name, chances in values.items()},
+            "auroc": {
+                name: bootstrap(auroc, truth[known], chances, n_resamples=n_resamples).to_dict()
+                for name, chances in values.items()
+            },
             "difference": {
-                name: {"from": other} | asdict(paired_difference(auroc, truth[known], values[name], values[other]))
+                name: {"from": other}
+                | asdict(paired_difference(auroc, truth[known], values[name], values[other], n_resamples=n_resamples))
                 for name, other in reference.items()
             },
             "available": {
@@ -149,10 +153,12 @@ def tables(result: Comparison) -> dict[str, object]:
     return found
 
 
-def write_comparison(result: Comparison, out: Path) -> None:
+def write_comparison(result: Comparison, out: Path, n_resamples: int = N_BOOTSTRAP) -> None:
     """Write the figures as JSON, and every probability, so that they can be counted again."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "fusion_comparison.json").write_text(json.dumps(tables(result), indent=1) + "\n", encoding="utf-8")
+    (out / "fusion_comparison.json").write_text(
+        json.dumps(tables(result, n_resamples), indent=1) + "\n", encoding="utf-8"
+    )
     arrays: dict[str, Any] = {f"truth/{task}": values for task, values in result.truth.items()}
     arrays |= {f"{name}/{task}": values for name, table in result.chances.items() for task, values in table.items()}
     np.savez_compressed(out / "probabilities.npz", **arrays)
