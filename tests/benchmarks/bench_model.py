@@ -3,8 +3,9 @@
 One case (three MR sequences of 24 slices, a report of some 120 words, two record fields, a subgraph of 250 concepts)
 through the model, against the same networks called one after the other by hand: MONAI's U-Net, transformers, PyG's
 layers, linear heads. The fastest CPU time of interleaved repeats after a warm-up, because what others do on a shared
-machine only ever adds; one thread (set OMP_NUM_THREADS=1). Then the graph's part, and the peak memory of a fresh process. Random weights: the time
-does not depend on them. The text encoder is MiniLM where the extra `minilm` is installed, else left out and named.
+machine only ever adds; one thread (set OMP_NUM_THREADS=1). Then the graph's part and the peak memory. Random weights:
+the time does not depend on them. The text encoder is MiniLM where the extra `minilm` is installed, else left out and
+named.
 """
 
 import argparse
