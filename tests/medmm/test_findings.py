@@ -98,7 +98,7 @@ def findings_model(graph: KnowledgeGraph) -> tuple[CaseReader, np.ndarray, list[
 def trained(graph: KnowledgeGraph) -> tuple[Diagnoser, np.ndarray, list[Case]]:
     reader, truth, cases = findings_model(graph)
     features = [reader.read(case).features for case in cases]
-    settings = WhatSettings(epochs=60, batch_size=20, learning_rate=1e-2, modality_dropout=0.1, blank=0.05)
+    settings = WhatSettings(epochs=40, batch_size=20, learning_rate=1e-2, modality_dropout=0.1, blank=0.05)
     train_what(reader, features[:50], {"findings": truth[:50]}, settings)
     logits = predict_logits(reader, features[50:])
     reader.model.labels = calibrate(reader.model.labels, logits, {"findings": truth[50:]})
@@ -160,6 +160,7 @@ def test_a_task_of_findings_may_have_one_class_and_others_may_not() -> None:
         TaskSpec(name="t", title="T", kind="exclusive", classes=one)
 
 
+@pytest.mark.slow
 def test_survival_is_answered_by_a_curve_over_intervals() -> None:
     task = TaskSpec(
         name="death",

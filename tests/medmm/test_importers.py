@@ -97,7 +97,7 @@ def test_weights_for_another_network_are_refused(tmp_path: Path) -> None:
     medicalnet(tmp_path / "a.pth")
 
     with pytest.raises(UsageError, match="every tensor of the network") as caught:
-        import_medicalnet(tmp_path / "a.pth", build_image_network("resnet18", SIZE_3D))
+        import_medicalnet(tmp_path / "a.pth", build_image_network("vit-tiny", (32, 32)))
 
     assert caught.value.code == "model.mismatch"
 

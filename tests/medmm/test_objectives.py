@@ -78,6 +78,7 @@ def test_cases_with_one_modality_teach_the_joint_space_nothing() -> None:
 # --- autoencoders
 
 
+@pytest.mark.slow
 def test_a_multimodal_autoencoder_tells_what_is_hidden_from_what_is_shown() -> None:
     torch.manual_seed(0)
     hidden = torch.randn(64, 3)
@@ -122,6 +123,7 @@ def squares(n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return pictures, torch.nn.functional.one_hot(side, 2).float()
 
 
+@pytest.mark.slow
 def test_text_helps_to_give_a_picture_back() -> None:
     torch.manual_seed(0)
     pictures, text = squares(32)

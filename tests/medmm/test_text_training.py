@@ -75,6 +75,7 @@ def test_adapters_alone_learn_and_merge_into_a_plain_encoder(encoder: TextEncode
     torch.testing.assert_close(vector(TextEncoder(str(tmp_path / "saved"), 64)), adapted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_light_encoder_learns_to_tell_a_denial() -> None:
     torch.manual_seed(0)
     encoder, head = LstmTextEncoder(LstmConfig(n_buckets=64, word_width=8, width=8)), torch.nn.Linear(8, 1)
