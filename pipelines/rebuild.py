@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from medmm.errors import InputError, UsageError
 from medmm.report.rebuild import read_case_report
 from medmm.report.writers import DICOM_FORMATS, CasePaths, check_formats
+from pipelines.output import check_apart
 
 if TYPE_CHECKING:
     from medmm.dicom.types import Series
@@ -69,7 +70,7 @@ def check_rebuild(job: Rebuild) -> None:
     """Raise for what can be known to be wrong before anything is read.
 
     Raises:
-        UsageError: `config.key`.
+        UsageError: `config.key`; `config.output` where the output lies among the images.
     """
     from medmm.report.texts import load_texts
 
@@ -84,6 +85,8 @@ def check_rebuild(job: Rebuild) -> None:
             code="config.key",
             remedy="Leave nii out, or name another folder with --out.",
         )
+    if job.studies is not None and job.out is not None:
+        check_apart(job.studies, job.out)
     needs = [name for name in DICOM_FORMATS if name in job.formats]
     if needs and job.studies is None:
         raise UsageError(

@@ -12,10 +12,16 @@ from pydicom import dcmread
 from rule_model import RuleModel
 
 from medmm.errors import InputError, UsageError
-from medmm.synthetic import Cohort
+from medmm.synthetic import Cohort, write_cohort
 from pipelines.config import RunConfig
 from pipelines.diagnose import Job, diagnose_folder
 from pipelines.rebuild import Rebuild, case_files, rebuild_report
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    """Two phantom patients."""
+    return write_cohort(tmp_path_factory.mktemp("cohort"), n_cases=2, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +134,14 @@ def test_images_of_another_key_or_content_are_refused(run: Path, cohort: Cohort,
 )
 def test_wrong_use_is_refused_before_anything_is_written(run: Path, job: Rebuild, message: str) -> None:
     with pytest.raises(UsageError, match=message):
+        rebuild_report(_cases(run)[0], job)
+
+
+@pytest.mark.bad_input("I5")
+def test_results_are_never_written_among_the_images(run: Path, cohort: Cohort) -> None:
+    job = Rebuild(formats=("sr",), studies=cohort.studies, out=cohort.studies / "results")
+
+    with pytest.raises(UsageError, match="lie in one another"):
         rebuild_report(_cases(run)[0], job)
 
 
