@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 Embedder = Callable[[Sequence[str]], np.ndarray]
 FLOOR = 1e-3
-# Weights of the views in `CandidateRanker.scores`, chosen on MedPix train+dev.
-SENTENCES, EMBEDDING, NAMES, WALK = 1.0, 1.0, 0.5, 0.2
+# Weights of the views, with and without an encoder of names; chosen on the train part of MedPix.
+WITH_ENCODER = {"sentences": 1.0, "embedding": 1.0, "names": 0.1, "walk": 0.1}
+WITHOUT_ENCODER = {"sentences": 1.0, "names": 0.5, "walk": 0.1}
 _MATCHES = (EXACT_MATCH, CLOSE_MATCH)
 
 
@@ -63,12 +64,16 @@ class CandidateRanker:
         return self._sentences.scores(text)
 
     def scores(self, text: str, embed: Embedder | None = None) -> np.ndarray:
-        """Return (n,) fused scores of the candidates for a text: sentences, walk, and name embeddings or else names."""
-        views = [self.sentence_scores(text), log_visits(self.walk_scores(self.linker.link(text)))]
+        """Return (n,) fused scores of the candidates for a text: sentences, walk, names, and name embeddings."""
+        views = {
+            "sentences": self.sentence_scores(text),
+            "walk": log_visits(self.walk_scores(self.linker.link(text))),
+            "names": self.name_scores(text),
+        }
         if embed is None:
-            return fuse([*views, self.name_scores(text)], [SENTENCES, WALK, NAMES])
-        vectors = self._name_vectors(embed)
-        return fuse([*views, embedding_scores(embed([text])[0], vectors)], [SENTENCES, WALK, EMBEDDING])
+            return fuse_named(views, WITHOUT_ENCODER)
+        views["embedding"] = embedding_scores(embed([text])[0], self._name_vectors(embed))
+        return fuse_named(views, WITH_ENCODER)
 
     def _name_vectors(self, embed: Embedder) -> np.ndarray:
         if self._vectors is None:
@@ -124,6 +129,11 @@ def fuse(views: Sequence[np.ndarray], weights: Sequence[float] | None = None) ->
         if spread > 0:
             total += weight * (view - view.mean()) / spread
     return total
+
+
+def fuse_named(views: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
+    """Return (n,) the fusion of the views that have a weight; every weighted view must be there."""
+    return fuse([views[name] for name in weights], list(weights.values()))
 
 
 def log_visits(scores: np.ndarray) -> np.ndarray:

@@ -85,7 +85,8 @@ def ranking(
     pairs = [
         ("with graph", "without graph"),
         ("with graph", "embedding"),
-        ("with graph", "sentences + embedding"),
+        ("without graph + walk", "without graph"),
+        ("with graph", "with graph, no walk"),
         ("walk", "walk, shuffled graph"),
     ]
     differences = Table("difference", "subset", *(f"R@{depth}" for depth in DEPTHS))

@@ -17,13 +17,12 @@ import numpy as np
 from kg import KnowledgeGraph, Linker
 from kg.ranking import evidence_seeds
 from kg.retrieval import (
-    EMBEDDING,
-    SENTENCES,
-    WALK,
+    WITH_ENCODER,
+    WITHOUT_ENCODER,
     CandidateRanker,
     build_candidates,
     embedding_scores,
-    fuse,
+    fuse_named,
     log_visits,
 )
 
@@ -32,6 +31,19 @@ DEPTHS = (1, 10, 50)
 RESAMPLES = 2000
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _BATCH = 32
+# Fusions to compare, by what they may read; weights chosen on the train part, as those of `kg.retrieval` were.
+_FUSIONS: dict[str, dict[str, float]] = {
+    "without graph": {"embedding": 1.0, "names": 0.2},
+    "without graph + walk": {"embedding": 1.0, "names": 0.2, "walk": 0.5},
+    "with graph, no walk": {**WITH_ENCODER, "walk": 0.0},
+    "with graph": WITH_ENCODER,
+}
+_FUSIONS_WITHOUT_ENCODER: dict[str, dict[str, float]] = {
+    "without graph": {"names": 1.0},
+    "without graph + walk": {"names": 1.0, "walk": 0.5},
+    "with graph, no walk": {**WITHOUT_ENCODER, "walk": 0.0},
+    "with graph": WITHOUT_ENCODER,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +63,12 @@ def read_task(folder: Path, parts: Sequence[str] = ("train", "dev")) -> RankingT
             row["dx_id"]: (row["name"], *(one for one in (row["aliases"] or "").split(" | ") if one.strip()))
             for row in csv.DictReader(stream)
         }
-    lines = [line for part in parts for line in (folder / f"cases_{part}.jsonl").read_text("utf-8").splitlines()]
-    cases = [case for case in map(json.loads, lines) if case["t3_eligible"]]
+    cases = [
+        json.loads(line) | {"part": part}
+        for part in parts
+        for line in (folder / f"cases_{part}.jsonl").read_text("utf-8").splitlines()
+    ]
+    cases = [case for case in cases if case["t3_eligible"]]
     position = {key: at for at, key in enumerate(names)}
     truth = np.array([position[case["dx_id"]] for case in cases])
     counts = Counter(truth.tolist())
@@ -67,6 +83,7 @@ def read_task(folder: Path, parts: Sequence[str] = ("train", "dev")) -> RankingT
             "unnamed": is_unnamed,
             "unseen": is_unseen,
             "unnamed_unseen": is_unnamed & is_unseen,
+            **{part: np.array([case["part"] == part for case in cases]) for part in parts},
         },
     )
 
@@ -87,23 +104,18 @@ def view_scores(graph: KnowledgeGraph, task: RankingTask, embed: Embedder | None
         "popularity": np.tile(ranker.scores_from(graph.arrays["popularity"]), (len(seeds), 1)),
         "other case": np.roll(walk, 1, axis=0),
     }
-    log_walk = np.stack([log_visits(one) for one in walk])
-    if embed is None:
-        views["with graph"] = _fused([views["names"], views["sentences"], log_walk], [0.5, SENTENCES, WALK])
-        return views
-    views["embedding"] = _embedding(task, embed)
-    views["without graph"] = _fused([views["names"], views["embedding"]], [1.0, 1.0])
-    views["sentences + embedding"] = _fused([views["sentences"], views["embedding"]], [SENTENCES, EMBEDDING])
-    views["with graph"] = _fused([views["sentences"], views["embedding"], log_walk], [SENTENCES, EMBEDDING, WALK])
+    if embed is not None:
+        views["embedding"] = _embedding(task, embed)
+    parts = views | {"walk": np.stack([log_visits(one) for one in walk])}
+    for name, weights in (_FUSIONS if embed is not None else _FUSIONS_WITHOUT_ENCODER).items():
+        views[name] = np.stack(
+            [fuse_named({part: parts[part][at] for part in weights}, weights) for at in range(len(walk))]
+        )
     return views
 
 
 def _walk_batch(ranker: CandidateRanker, seeds: Sequence[Mapping[str, float]]) -> np.ndarray:
     return np.stack([ranker.scores_from(visits) for visits in ranker.graph.personalised_pagerank_batch(seeds)])
-
-
-def _fused(views: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
-    return np.stack([fuse([view[at] for view in views], weights) for at in range(len(views[0]))])
 
 
 def _embedding(task: RankingTask, embed: Embedder) -> np.ndarray:
