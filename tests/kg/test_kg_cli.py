@@ -143,7 +143,7 @@ def test_filtered_rank_ignores_other_true_answers_and_shares_ties(ring_graph: kg
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
-@pytest.mark.parametrize("layer", ["gat", "gatv2"])
+@pytest.mark.parametrize("layer", ["gat", "gatv2", "distmult"])
 def test_pretraining_learns_and_its_embeddings_belong_to_one_graph(
     layer: str, ring_graph: kg.KnowledgeGraph, small_graph: kg.KnowledgeGraph, tmp_path: Path
 ) -> None:

@@ -1,7 +1,8 @@
 """Graph attention with a relation embedding on every edge, and a DistMult decoder over its states.
 
 `gatv2` has the layers of the model's own graph encoder, so that their weights can be taken over; `gat` is the classic
-attention. DistMult: Yang et al., ICLR 2015. GAT: Velickovic et al., ICLR 2018; GATv2: Brody et al., ICLR 2022.
+attention; `distmult` is the yardstick without messages: one free vector a concept.
+DistMult: Yang et al., ICLR 2015. GAT: Velickovic et al., ICLR 2018; GATv2: Brody et al., ICLR 2022.
 """
 
 from typing import Literal
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from medmm.encoders.graph import N_RELATIONS, NODE_WIDTH, GraphEncoder
 
 RELATION_WIDTH = 16
-Layer = Literal["gat", "gatv2"]
+Layer = Literal["gat", "gatv2", "distmult"]
 
 
 class LinkPredictor(nn.Module):
@@ -50,9 +51,22 @@ class LinkPredictor(nn.Module):
         return (anchors * self.decoder(relations)) @ others.T * self.scale
 
 
+class FreeVectors(LinkPredictor):
+    """DistMult alone: a concept's state is its own vector, whatever its name and neighbours. `nodes` are positions."""
+
+    def __init__(self, width: int, n_concepts: int) -> None:
+        super().__init__(width)
+        self.table = nn.Embedding(n_concepts, width)
+
+    def states(
+        self, nodes: Float[Tensor, "V F"], edges: Int[Tensor, "2 E"], relations: Int[Tensor, " E"]
+    ) -> Float[Tensor, "V H"]:
+        return nn.functional.layer_norm(self.table(nodes[:, 0].long()), self.table.weight.shape[-1:])
+
+
 def pretrained_layers(model: LinkPredictor) -> dict[str, Tensor]:
     """Return the tensors that `medmm.encoders.graph.GraphEncoder` can load (`strict=False`): all but its readout."""
     return {name: tensor for name, tensor in model.encoder.state_dict().items() if name != "queries"}
 
 
-__all__ = ["NODE_WIDTH", "Layer", "LinkPredictor", "pretrained_layers"]
+__all__ = ["NODE_WIDTH", "FreeVectors", "Layer", "LinkPredictor", "pretrained_layers"]

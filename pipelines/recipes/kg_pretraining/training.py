@@ -10,7 +10,7 @@ from torch import Tensor
 from kg import KnowledgeGraph
 from kg.schema import KINDS, PREDICATES
 from medmm.encoders.names import name_vectors
-from pipelines.recipes.kg_pretraining.model import Layer, LinkPredictor
+from pipelines.recipes.kg_pretraining.model import FreeVectors, Layer, LinkPredictor
 from pipelines.recipes.kg_pretraining.splits import LinkSplit, split_relations
 
 OTHER = len(PREDICATES)
@@ -54,7 +54,11 @@ def pretrain(
     generator = np.random.default_rng(settings.seed)
     split = split_relations(graph, seed=settings.seed)
     sampler = _Sampler(graph, split, settings, generator)
-    model = LinkPredictor(settings.width, settings.layer)
+    model: LinkPredictor
+    if settings.layer == "distmult":
+        model = FreeVectors(settings.width, graph.n_concepts)
+    else:
+        model = LinkPredictor(settings.width, settings.layer)
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, total_steps=settings.steps)
     losses = []
@@ -96,7 +100,9 @@ class _Sampler:
         self.source, self.target = self.source[order], target[order]
         self.relation = np.concatenate([forward, forward + OTHER + 1])[order]
         self.indptr = np.searchsorted(self.target, np.arange(graph.n_concepts + 1))
-        self.features = _features(graph)
+        self.features = (
+            np.arange(graph.n_concepts, dtype=np.int64)[:, None] if settings.layer == "distmult" else _features(graph)
+        )
 
     def batch(self) -> tuple[np.ndarray, np.ndarray]:
         """Return target rows and the random concepts that serve as extra negatives."""
