@@ -52,6 +52,7 @@ def accuracy_after_rounds(seed: int, *, is_random: bool) -> float:
     return float(np.mean([right[test_kind == label].mean() for label in set(test_kind.tolist())]))
 
 
+@pytest.mark.slow
 def test_choosing_teaches_more_than_chance_over_simulated_rounds() -> None:
     gains = np.array(
         [

@@ -62,7 +62,9 @@ def assert_same(first: State, second: State) -> None:
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-@pytest.mark.parametrize(("train", "n_steps"), [(where_state, 12), (what_state, 12)])
+@pytest.mark.parametrize(
+    ("train", "n_steps"), [pytest.param(where_state, 12, marks=pytest.mark.slow), (what_state, 12)]
+)
 @pytest.mark.bad_input("H1")
 def test_training_killed_at_any_step_and_resumed_ends_with_the_same_weights(
     train: object, n_steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -78,6 +80,7 @@ def test_training_killed_at_any_step_and_resumed_ends_with_the_same_weights(
     assert_same(whole, train(watch))  # type: ignore[operator]  # one of the two above
 
 
+@pytest.mark.slow
 def test_a_finished_fit_is_not_trained_again(tmp_path: Path) -> None:
     watch = Watch(checkpoints=tmp_path)
     first = where_state(watch)
@@ -95,6 +98,7 @@ def test_the_best_epoch_on_validation_is_kept_and_counted() -> None:
     assert epochs < 20
 
 
+@pytest.mark.slow
 def test_labels_of_validation_cases_never_enter_the_weights() -> None:
     features, targets = cohort(20, 0)
     states = []

@@ -95,6 +95,7 @@ HEAD = head(1)
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_brains_of_78_patients_are_told_from_noisy_copies(shared_data: Path) -> None:
     hashes, copies = [], []
     for path in sorted((shared_data / "lgg" / "volumes").glob("*.npz")):

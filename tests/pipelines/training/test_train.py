@@ -35,6 +35,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> TrainJob:
     return job
 
 
+@pytest.mark.slow
 def test_the_model_diagnoses_a_new_case(job: TrainJob) -> None:
     diagnoser = medmm.load_model(str(job.output), device="cpu")
 
@@ -44,12 +45,14 @@ def test_the_model_diagnoses_a_new_case(job: TrainJob) -> None:
     assert diagnosis.regions["lesion"].is_found
 
 
+@pytest.mark.slow
 def test_answers_are_calibrated_on_every_case_out_of_fold(job: TrainJob) -> None:
     labels = json.loads((job.output / "labels.json").read_text())
 
     assert {task["name"]: task["calibration"]["n"] for task in labels["tasks"]} == {"kind": N_CASES, "side": N_CASES}
 
 
+@pytest.mark.slow
 def test_what_can_be_seen_is_right_out_of_fold(job: TrainJob) -> None:
     metrics = json.loads((job.output / "metrics.json").read_text())
 
@@ -58,6 +61,7 @@ def test_what_can_be_seen_is_right_out_of_fold(job: TrainJob) -> None:
     assert metrics["kind"]["auroc"]["n"] == N_CASES
 
 
+@pytest.mark.slow
 def test_record_fields_have_the_mean_of_the_cases(job: TrainJob) -> None:
     config = json.loads((job.output / "config.json").read_text())
 
@@ -66,6 +70,7 @@ def test_record_fields_have_the_mean_of_the_cases(job: TrainJob) -> None:
     assert sex["categories"] == ["f", "m"]
 
 
+@pytest.mark.slow
 def test_the_card_states_data_figures_limits_and_cost(job: TrainJob) -> None:
     card = (job.output / "README.md").read_text()
 
@@ -77,6 +82,7 @@ def test_the_card_states_data_figures_limits_and_cost(job: TrainJob) -> None:
         assert part in card, part
 
 
+@pytest.mark.slow
 def test_out_of_fold_answers_can_be_compared_with(job: TrainJob) -> None:
     tables = read_predictions(job.work_folder / "predictions.csv")
 
@@ -84,6 +90,7 @@ def test_out_of_fold_answers_can_be_compared_with(job: TrainJob) -> None:
     np.testing.assert_allclose(sum(tables["side"].by_case["case-0"]), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_model_remembers_its_cases_by_hash_only(job: TrainJob) -> None:
     text = (job.output / TRAINING_CASES).read_text()
 
@@ -92,6 +99,7 @@ def test_the_model_remembers_its_cases_by_hash_only(job: TrainJob) -> None:
     assert "Jane" not in text
 
 
+@pytest.mark.slow
 def test_evaluating_on_the_training_cases_is_refused_unless_it_is_meant(job: TrainJob, tmp_path: Path) -> None:
     asked = EvaluationJob(
         model=str(job.output), manifest=job.recipe.parent / "cases.csv", output=tmp_path / "out", n_resamples=100,
@@ -104,11 +112,13 @@ def test_evaluating_on_the_training_cases_is_refused_unless_it_is_meant(job: Tra
     assert evaluate(replace(asked, allow_training_cases=True)).n_cases == N_CASES
 
 
+@pytest.mark.slow
 def test_curves_are_kept_and_the_rest_is_cleared_away(job: TrainJob) -> None:
     assert {path.name for path in job.work_folder.iterdir()} == {"fingerprint.json", "folds", "logs", "predictions.csv"}
     assert "validation_loss" in (job.work_folder / "logs" / "fold-0-0-what" / "metrics.csv").read_text()
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_overwritten_unasked(job: TrainJob) -> None:
     with pytest.raises(UsageError, match="a model in the output folder") as caught:
         train(job)
@@ -116,6 +126,7 @@ def test_a_finished_run_is_not_overwritten_unasked(job: TrainJob) -> None:
     assert caught.value.code == "config.output"
 
 
+@pytest.mark.slow
 @pytest.mark.bad_input("G6")
 def test_another_recipe_cannot_go_on_from_here(job: TrainJob, tmp_path: Path) -> None:
     other = write_recipe(tmp_path, RECIPE.replace("patience = 2", "patience = 3"))
