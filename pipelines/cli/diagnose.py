@@ -73,7 +73,7 @@ def diagnose(
 
     Writes results.csv (a row a case), index.html (the cohort), cases/<id>/report.html with heatmaps and masks beside
     it, failures.csv (why a case was refused) and run.json (versions, hashes, times). Names and ids are in id_map.csv
-    alone. A bad study never stops the rest.
+    alone, and in the DICOM and FHIR formats where asked for. A bad study never stops the rest.
 
     \b
     Examples:
