@@ -97,6 +97,7 @@ class ModelRecipe(_Part):
     width: int = Field(32, ge=8, multiple_of=4)
     fusion: str = Field("hybrid", description="a name of `medmm.fusion.kinds.FUSIONS`")
     outlier: Literal["distance", "energy"] = "distance"
+    joint_width: int | None = Field(None, ge=2, description="of a joint space of image and text, for `medmm similar`")
     volume: VolumeRecipe | None = None
     images: ImagesSpec | None = None
     text: TextRecipe | None = None

@@ -245,6 +245,7 @@ def gather(recipe: Recipe, labels: Labels, cohort: Cohort) -> Materials:
         width=spec.width,
         fusion=spec.fusion,
         outlier=spec.outlier,
+        joint_width=spec.joint_width,
         volume=spec.volume.spec() if spec.volume is not None else None,
         images=spec.images,
         text=spec.text.spec(encoder.width) if spec.text is not None and encoder is not None else None,
