@@ -12,12 +12,14 @@ from medmm.report.grids import is_placed
 from medmm.report.rounding import RULE, rounded, rounded_or_none
 from medmm.results import (
     ConceptAttribution,
+    Counterfactual,
     EvidencePath,
     Explanation,
     ExplanationCheck,
     MentionEvidence,
     ModelIdentity,
     Region,
+    SentenceAttribution,
     TaskExplanation,
     TaskResult,
     VolumeAttribution,
@@ -130,10 +132,29 @@ def _why(why: TaskExplanation, regions: Mapping[str, Region], heatmap_names: set
         concepts=tuple(_concept(part) for part in why.concepts if np.isfinite(part.value)),
         paths=tuple(_path(part) for part in why.paths),
         checks=tuple(_check(part) for part in why.checks),
+        sentences=tuple(_word(part) for part in why.sentences if np.isfinite(part.value)),
+        text_method=why.text_method,
+        counterfactuals=tuple(_counterfactual(part) for part in why.counterfactuals),
     )
 
 
-def _word(word: WordAttribution) -> doc.WordPart:
+def _counterfactual(found: Counterfactual) -> doc.CounterfactualPart:
+    return doc.CounterfactualPart(
+        kind=found.kind,
+        removed=tuple(
+            doc.RemovedPart(start=part.start, end=part.end, concept=part.concept, text=part.text)
+            for part in found.removed
+        ),
+        answer=found.answer,
+        probability=rounded(found.probability),
+        is_smallest=found.is_smallest,
+        n_candidates=found.n_candidates,
+        n_asked=found.n_asked,
+        budget=found.budget,
+    )
+
+
+def _word(word: WordAttribution | SentenceAttribution) -> doc.WordPart:
     return doc.WordPart(
         start=word.start, end=word.end, value=rounded(word.value), section=_section(word.section), text=word.text
     )
@@ -185,6 +206,7 @@ def _heatmap(part: VolumeAttribution, regions: Mapping[str, Region], heatmap_nam
         peak_ras_mm=(x, y, z),
         peak_region=next(holders, None),
         file=f"heatmaps/{safe_name(f'{part.role}_{part.task}', taken=heatmap_names)}.nii.gz",
+        share=rounded(part.share),
     )
 
 

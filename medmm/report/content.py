@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medmm.report.compose import compose_document, drawable_heatmaps
-from medmm.report.document import CaseDocument
+from medmm.report.document import CaseDocument, CounterfactualPart
 from medmm.report.texts import load_texts
 from medmm.report.words import render_draft, write_draft
 from medmm.report.writers import FORMATS, CasePaths, WriteJob, write_report
@@ -146,7 +146,19 @@ def _without_report_text(content: CaseDocument) -> CaseDocument:
         if task.why:
             strongest = sorted(task.why.words, key=lambda word: (-abs(word.value), word.start))[:_WORDS_WITHOUT_TEXT]
             words = tuple(word.model_copy(update={"text": None}) for word in strongest)
-            task = task.model_copy(update={"why": task.why.model_copy(update={"words": words})})  # noqa: PLW2901
+            silent = {
+                "words": words,
+                "sentences": tuple(part.model_copy(update={"text": None}) for part in task.why.sentences),
+                "counterfactuals": tuple(_without_sentences(part) for part in task.why.counterfactuals),
+            }
+            task = task.model_copy(update={"why": task.why.model_copy(update=silent)})  # noqa: PLW2901
         tasks[name] = task
     mentions = tuple(mention.model_copy(update={"text": None}) for mention in content.mentions)
     return content.model_copy(update={"tasks": tasks, "mentions": mentions, "report_text": None})
+
+
+def _without_sentences(found: CounterfactualPart) -> CounterfactualPart:
+    """Sentences by their offsets only; concepts keep the names that the graph gives them."""
+    if found.kind != "sentences":
+        return found
+    return found.model_copy(update={"removed": tuple(part.model_copy(update={"text": None}) for part in found.removed)})

@@ -6,7 +6,7 @@ Versions follow SemVer: a reader of 1.x may meet fields that it does not know, a
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -60,6 +60,7 @@ class HeatmapPart(_Part):
     peak_ras_mm: tuple[float, float, float]
     peak_region: str | None = Field(description="Name of the marked region that holds the peak")
     file: str
+    share: float = Field(1.0, description="This series' part of the attribution, where the method tells series apart")
 
 
 class WordPart(_Part):
@@ -70,6 +71,28 @@ class WordPart(_Part):
     value: float
     section: str
     text: str | None = None
+
+
+class RemovedPart(_Part):
+    """A sentence by its character offsets, or a concept; `text` only where the report's text was asked for."""
+
+    start: int | None = None
+    end: int | None = None
+    concept: str = ""
+    text: str | None = None
+
+
+class CounterfactualPart(_Part):
+    """The smallest set found whose removal changes the answer; `removed` is empty where none was found."""
+
+    kind: Literal["sentences", "concepts"]
+    removed: tuple[RemovedPart, ...]
+    answer: str = Field(description="What the model says without the set")
+    probability: float
+    is_smallest: bool = Field(description="Whether every smaller set was tried")
+    n_candidates: int
+    n_asked: int
+    budget: int
 
 
 class FieldPart(_Part):
@@ -134,6 +157,9 @@ class WhyPart(_Part):
     concepts: tuple[ConceptPart, ...]
     paths: tuple[PathPart, ...] = Field(description="Empty where the graph holds no path; none is ever invented")
     checks: tuple[CheckPart, ...]
+    sentences: tuple[WordPart, ...] = ()
+    text_method: str = ""
+    counterfactuals: tuple[CounterfactualPart, ...] = ()
 
 
 class TaskPart(_Part):

@@ -1,5 +1,6 @@
 """The explanation of a case: what adds up, what lies where it says, what is empty when there is nothing."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -305,3 +306,12 @@ def test_word_attributions_follow_the_weights_and_not_the_words(
 
     correlations = [stats.spearmanr(own, other).statistic for other in others]
     assert abs(np.mean(correlations)) < 0.5
+
+
+def test_the_dictionary_holds_every_part_and_no_sentence_of_the_report(explained: Explanation) -> None:
+    why = explained.to_dict()["tasks"]["kind"]["why"]
+
+    assert [(part["start"], part["end"]) for part in why["sentences"]] == [(0, 29), (30, 44)]
+    assert [part["kind"] for part in why["counterfactuals"]] == ["sentences", "concepts"]
+    assert why["text_method"] == "gradient x input"
+    assert "on the left" not in json.dumps(why)
