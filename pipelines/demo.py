@@ -33,6 +33,7 @@ from medmm.encoders.text import MINILM, TextEncoder
 from medmm.inputs import CaseFeatures, CaseReader, CaseView
 from medmm.model import MultimodalModel
 from medmm.preprocess import Preprocessing, prepare_volume, region_to_model_grid
+from medmm.similar import TrainingCases, embed_training_cases
 from medmm.synthetic import Cohort, write_cohort
 from medmm.types import Case
 from pipelines.statistics import accuracy, bootstrap
@@ -94,13 +95,15 @@ def prepare_demo(folder: Path, tell: Tell) -> DemoModel:
     training = write_cohort(folder / "training", N_TRAINING, seed=1)
     unseen = write_cohort(folder / "unseen", N_UNSEEN, seed=2)
     tell("Training: where (a U-Net over slices), then what (fusion of volume, report, record and graph) ...")
-    model, metrics = train_demo_model(training)
-    save_model(folder / "model", model, metrics=metrics, card=_card(metrics))
+    model, metrics, known = train_demo_model(training)
+    save_model(folder / "model", model, metrics=metrics, card=_card(metrics), training_cases=known)
     return DemoModel(folder=folder / "model", unseen=unseen)
 
 
-def train_demo_model(cohort: Cohort) -> tuple[MultimodalModel, dict[str, dict[str, dict[str, float | int]]]]:
-    """Return a model trained on a cohort, calibrated out of fold, and its out-of-fold accuracy."""
+def train_demo_model(
+    cohort: Cohort,
+) -> tuple[MultimodalModel, dict[str, dict[str, dict[str, float | int]]], TrainingCases]:
+    """Return a model trained on a cohort, calibrated out of fold, its out-of-fold accuracy, and what it was shown."""
     graph, text_encoder = kg.load_default(), TextEncoder(MINILM)
     plans = find_cases(cohort.studies, reports=cohort.reports, records=cohort.records, roles=PREPROCESSING.roles).plans
     truth = read_truth(cohort)
@@ -121,7 +124,8 @@ def train_demo_model(cohort: Cohort) -> tuple[MultimodalModel, dict[str, dict[st
         name: {"accuracy_out_of_fold": bootstrap(accuracy, targets[name], values).to_dict()}
         for name, values in logits.items()
     }
-    return model, metrics
+    known = [{task.name: str(getattr(row, task.name)) for task in (DIAGNOSIS, SIDE)} for row in rows]
+    return model, metrics, embed_training_cases(reader, features, known)
 
 
 def read_truth(cohort: Cohort) -> dict[str, TruthRow]:

@@ -67,6 +67,7 @@ TASKS = (
 
 def say(text: str = "") -> None:
     sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def build_diagnoser() -> Diagnoser:
@@ -176,25 +177,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slices", type=int, default=24)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--methods", action="store_true", help="also every volume method by name")
     options = parser.parse_args()
     torch.set_num_threads(1)
     diagnoser, case = build_diagnoser(), build_case(options.slices)
     one = seconds(lambda: forward(diagnoser, case), options.repeats)
     diagnosis, view = diagnoser.diagnose(case), diagnoser.view(case)
     say(f"A forward pass of {options.slices} slices, a report of {len(REPORT.split())} words, 3 tasks: {one:.2f} CPU s")
-    fast = seconds(lambda: diagnoser.explain(case, diagnosis), options.repeats)
-    rows = [
-        ("diagnosis + fast explanation", one + fast),
-        ("diagnosis + captum, each modality by itself", one + seconds(lambda: by_captum(diagnoser, view), 1)),
-        ("diagnosis + MONAI's Grad-CAM", one + seconds(lambda: by_monai(diagnoser, view), 1)),
-    ]
-    for name in VOLUME_METHODS[1:]:
+
+    def show(name: str, call: Callable[[], object], repeats: int = 1) -> None:
+        took = one + seconds(call, repeats)
+        say(f"  diagnosis + {name:40s} {took:8.2f} CPU s  {took / one:6.1f} forward passes")
+
+    show("fast explanation", lambda: diagnoser.explain(case, diagnosis), options.repeats)
+    show("captum, each modality by itself", lambda: by_captum(diagnoser, view))
+    show("MONAI's Grad-CAM", lambda: by_monai(diagnoser, view))
+    show("full explanation", lambda: diagnoser.explain(case, diagnosis, "full"))
+    for name in VOLUME_METHODS[1:] if options.methods else ():
         methods = ExplanationMethods(volume=name)
-        took = seconds(lambda methods=methods: diagnoser.explain(case, diagnosis, methods=methods), 1)  # type: ignore[misc]
-        rows.append((f"diagnosis + fast explanation, {name}", one + took))
-    rows.append(("diagnosis + full explanation", one + seconds(lambda: diagnoser.explain(case, diagnosis, "full"), 1)))
-    for name, took in rows:
-        say(f"  {name:50s} {took:8.2f} CPU s  {took / one:6.1f} forward passes")
+        show(f"fast explanation, {name}", lambda methods=methods: diagnoser.explain(case, diagnosis, methods=methods))
 
 
 if __name__ == "__main__":
