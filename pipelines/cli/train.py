@@ -72,6 +72,7 @@ def train(
     from pipelines.training.recipe import LeakKind
     from pipelines.training.run import TrainJob
     from pipelines.training.run import train as run
+    from pipelines.training.trainer import is_main_process
 
     unknown = sorted(set(allow_leak or ()) - set(get_args(LeakKind)))
     if unknown:
@@ -88,6 +89,7 @@ def train(
         may_overwrite=overwrite,
         only_check=check,
     )
+    quiet = quiet or not is_main_process()  # under torchrun one process speaks for all
     with RunView(is_quiet=quiet) as view:
         result = run(job, view)
     if quiet:

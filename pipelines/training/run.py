@@ -37,7 +37,7 @@ from pipelines.training.out_of_fold import (
     write_out_of_fold,
 )
 from pipelines.training.recipe import LeakKind, Recipe, read_recipe
-from pipelines.training.trainer import is_main_process
+from pipelines.training.trainer import is_main_process, process_rank
 from pipelines.training.what import calibrate
 
 TRAIN_SPLIT = "train"
@@ -89,7 +89,7 @@ def train(job: TrainJob, listener: Listener = ignore) -> Trained:
     check_rows(rows, recipe)
     prepare_folders(job, recipe, rows)
     labels = recipe.labels()
-    cohort = _read(rows, recipe, labels, work / "cases", listener)
+    cohort = _read(rows, recipe, labels, work / "cases" / process_rank(), listener)
     leaks = guard(manifest, rows, cohort, {*recipe.leaks.allow, *job.allow_leaks}, listener)
     folds = build_folds(cohort.rows, cohort.targets, recipe.validation, recipe.seed)
 
@@ -167,6 +167,8 @@ def prepare_folders(job: TrainJob, recipe: Recipe, rows: Sequence[ManifestRow]) 
     Raises:
         UsageError: `config.output` where a model or another run is there and nothing was said about it.
     """
+    if not is_main_process():  # under torchrun one process decides for all
+        return
     work, digest = job.work_folder, _digest(recipe, rows)
     stored = work / FINGERPRINT
     if not job.only_check and (job.output / "config.json").exists() and not (job.may_overwrite or job.may_resume):
@@ -189,15 +191,14 @@ def prepare_folders(job: TrainJob, recipe: Recipe, rows: Sequence[ManifestRow]) 
                 code="config.output",
                 remedy="Use --resume to finish it, or --overwrite to start anew.",
             )
-        if job.may_overwrite and is_main_process():
+        if job.may_overwrite:
             for name in ("folds", "fits", "logs", "cases"):
                 shutil.rmtree(work / name, ignore_errors=True)
-    if is_main_process():
-        try:
-            write_atomic(stored if not job.only_check else work / ".check", f"{digest}\n".encode())
-        except OSError as error:
-            raise UsageError(f"The work folder cannot be written ({error.strerror}).", code="config.output") from None
-        (work / ".check").unlink(missing_ok=True)
+    try:
+        write_atomic(stored if not job.only_check else work / ".check", f"{digest}\n".encode())
+    except OSError as error:
+        raise UsageError(f"The work folder cannot be written ({error.strerror}).", code="config.output") from None
+    (work / ".check").unlink(missing_ok=True)
 
 
 def guard(

@@ -74,7 +74,8 @@ def fit_quietly(
     """
     watch = watch or Watch()
     best = KeepBest(watch.patience) if watch.validation is not None and watch.patience else None
-    checkpoint = EpochCheckpoint(watch.checkpoints) if watch.checkpoints is not None else None
+    keeps = watch.checkpoints is not None and (is_shared or is_main_process())
+    checkpoint = EpochCheckpoint(watch.checkpoints) if keeps and watch.checkpoints is not None else None
     world, local = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     shared = is_shared and world > 1
     with _quiet():
@@ -84,7 +85,7 @@ def fit_quietly(
             precision=precision,  # type: ignore[arg-type]  # Lightning types it as a closed set of literals
             devices=local if shared else 1,
             num_nodes=world // local if shared else 1,
-            logger=build_logger(watch) or False,
+            logger=(build_logger(watch) or False) if is_main_process() else False,
             callbacks=[SeedSteps(watch.seed), *filter(None, (best, checkpoint))],
             enable_checkpointing=checkpoint is not None,
             enable_model_summary=False,
@@ -98,9 +99,14 @@ def fit_quietly(
     return best.restore(module) if best is not None else epochs
 
 
+def process_rank() -> str:
+    """The number of this process among those of `torchrun`."""
+    return os.environ.get("RANK", "0")
+
+
 def is_main_process() -> bool:
     """Whether this process is the one that writes files."""
-    return os.environ.get("RANK", "0") == "0"
+    return process_rank() == "0"
 
 
 def build_logger(watch: Watch) -> Logger | None:
