@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from kg.building import build_from_tables
+from kg.schema import HAS_IMAGING_FINDING, ConceptRecord, RelationRecord, Source, SourceTables
 from medmm.errors import UsageError
 from pipelines.recipes.radiology_cases.__main__ import app
 from pipelines.recipes.radiology_cases.answers import (
@@ -41,6 +43,7 @@ from pipelines.recipes.radiology_cases.features import (
     TEXT_SETTINGS,
     Features,
     TextViews,
+    graph_views,
     joined,
     picture_features,
     text_of,
@@ -447,6 +450,28 @@ def test_picture_network_sees_the_same_in_a_batch_and_alone() -> None:
     assert np.isfinite(both).all()
     np.testing.assert_allclose(both[1], one[0], atol=0.05)
     assert np.abs(both[0] - both[1]).max() > 0.1
+
+
+def test_graph_ranks_the_disease_whose_findings_the_text_names() -> None:
+    source = Source(name="made up", version="1", licence="CC0", trust=1.0)
+    concepts = [
+        ConceptRecord("A:1", "finding", "Ring enhancement"),
+        ConceptRecord("A:2", "finding", "Fluid level"),
+        ConceptRecord("A:3", "disease", "Brain abscess"),
+        ConceptRecord("A:4", "disease", "Sinusitis"),
+    ]
+    relations = [
+        RelationRecord("A:3", HAS_IMAGING_FINDING, "A:1", 1.0),
+        RelationRecord("A:4", HAS_IMAGING_FINDING, "A:2", 1.0),
+    ]
+    graph = build_from_tables([SourceTables(source=source, concepts=concepts, relations=relations)])
+    diagnoses = [Diagnosis(key="D0", names=("Sinusitis",)), Diagnosis(key="D1", names=("Brain abscess",))]
+
+    found = graph_views(graph, diagnoses, ["Ring enhancement is seen.", ""])
+
+    for name in ("sentences", "walk"):
+        assert found[name][0, 1] > found[name][0, 0], name
+        assert found[name][1, 1] == found[name][1, 0], name
 
 
 @pytest.mark.shared
