@@ -23,7 +23,7 @@ from kg.text.normalise import normal_name
 logger = logging.getLogger(__name__)
 
 # Raised whenever the same sources would give another graph, so that cached files of older builders are not used.
-BUILDER_VERSION = "6"
+BUILDER_VERSION = "7"
 DERIVED = "medmm"
 
 

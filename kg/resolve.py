@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kg.schema import CLOSE_MATCH, EXACT_MATCH, ConceptRecord, RelationRecord, SourceTables, Synonym
-from kg.strings import clean
+from kg.strings import clean, clean_line
 from kg.text.normalise import normal_name
 
 # Which id stands for a merged concept; then alphabetical.
@@ -107,10 +107,10 @@ def _cleaned(record: ConceptRecord) -> ConceptRecord:
     if is_clean and all(text.isprintable() for text, _ in synonyms):
         return record
     return record._replace(
-        id=clean(record.id),
-        name=clean(record.name),
-        text=clean(record.text),
-        synonyms=tuple(Synonym(clean(text), scope) for text, scope in synonyms),
+        id=clean_line(record.id),
+        name=clean_line(record.name),
+        text=clean(record.text),  # its lines are what compound findings are split by
+        synonyms=tuple(Synonym(clean_line(text), scope) for text, scope in synonyms),
     )
 
 

@@ -8,14 +8,18 @@ import numpy as np
 
 
 def clean(text: str) -> str:
-    """Return a text without control, direction-changing and unpaired surrogate characters; line ends become blanks.
+    """Return a text without control, direction-changing and unpaired surrogate characters; white space stays.
 
     Such characters break XML, tables and terminals, and nothing medical is written with them.
     """
     if text.isprintable():
         return text
-    kept = (" " if char.isspace() else char for char in text if char.isspace() or category(char) not in _UNWANTED)
-    return "".join(kept)
+    return "".join(char for char in text if char.isspace() or category(char) not in _UNWANTED)
+
+
+def clean_line(text: str) -> str:
+    """The same in one line: for names."""
+    return text if text.isprintable() else " ".join(clean(text).splitlines())
 
 
 # Unicode categories: control, format (such as right-to-left override), surrogate.
