@@ -1,5 +1,8 @@
 """`report.pdf`: the pages that the report prints as, made by WeasyPrint from the same HTML (extra `pdf`)."""
 
+from types import ModuleType
+
+from medmm.errors import UsageError
 from medmm.report.content import CaseReport
 
 # `system-ui` is no font of its own here, and a font for Chinese would set wide quotation marks into English.
@@ -9,9 +12,26 @@ _FONTS = {
 }
 
 
+def load_weasyprint() -> ModuleType:
+    """Return the library.
+
+    Raises:
+        UsageError: `config.key` where the system library that it draws text with cannot be loaded.
+    """
+    try:
+        import weasyprint
+    except OSError:
+        raise UsageError(
+            "The formats 'pdf' and 'epdf' need the system library Pango, which cannot be loaded.",
+            code="config.key",
+            remedy="Install it (on Debian: apt-get install libpango-1.0-0 libpangoft2-1.0-0).",
+        ) from None
+    return weasyprint
+
+
 def render_pdf(report: CaseReport, *, lang: str = "en", include_report_text: bool = False) -> bytes:
     """The PDF of a case's report. Nothing is fetched; fonts are those of the machine."""
-    import weasyprint
+    weasyprint = load_weasyprint()
     from weasyprint.urls import URLFetcher
 
     from medmm.report.html import render_case

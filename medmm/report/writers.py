@@ -66,7 +66,7 @@ def check_formats(formats: Iterable[str]) -> tuple[str, ...]:
 
     Raises:
         ValueError: If one is not known, or there is none.
-        UsageError: `config.key`, if the package of an extra is not installed.
+        UsageError: `config.key`, if the package of an extra, or the system library that it needs, is not installed.
     """
     wanted = list(formats)
     unknown = sorted(set(wanted) - set(FORMATS))
@@ -80,6 +80,10 @@ def check_formats(formats: Iterable[str]) -> tuple[str, ...]:
                 code="config.key",
                 remedy=f"Install it with: pip install 'medmm[{extra}]'",
             )
+        if module == "weasyprint":
+            from medmm.report.pdf import load_weasyprint
+
+            load_weasyprint()
     return tuple(name for name in FORMATS if name in wanted)
 
 

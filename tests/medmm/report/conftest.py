@@ -2,11 +2,14 @@
 
 import shutil
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 from report_browser import Browser, start_browser
 from report_examples import make_explanation
 
+from medmm.errors import UsageError
+from medmm.report.pdf import load_weasyprint
 from medmm.results import Explanation
 
 
@@ -14,6 +17,17 @@ from medmm.results import Explanation
 def explanation() -> Explanation:
     """The small explained case."""
     return make_explanation()
+
+
+@pytest.fixture
+def weasyprint() -> ModuleType:
+    """WeasyPrint; the test skips where it, or the system library that it draws text with, is not installed."""
+    try:
+        return load_weasyprint()
+    except ImportError:
+        pytest.skip("the extra `pdf` (weasyprint) is not installed")
+    except UsageError:
+        pytest.skip("the system library Pango is not installed")
 
 
 @pytest.fixture(scope="session")

@@ -218,9 +218,8 @@ def test_dcmtk_reads_the_structured_report(results: dict[str, Dataset], tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("weasyprint")
 def test_pdf_in_dicom_is_the_pdf(axial: SourceFolder, explanation: Explanation, tmp_path: Path) -> None:
-    pytest.importorskip("weasyprint")
-
     saved = explanation.report().save(tmp_path, formats=["epdf"], sources=axial.series)
 
     result = dcmread(saved.dicom["report_pdf.dcm"])

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import sys
+from importlib.abc import MetaPathFinder
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -66,9 +68,8 @@ def test_same_case_gives_the_same_bundle(tmp_path: Path) -> None:
 
 @pytest.mark.bad_input("I6")
 @pytest.mark.parametrize("lang", ["en", pytest.param("zh", marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("weasyprint")
 def test_pdf_has_pages(explanation: Explanation, tmp_path: Path, lang: str) -> None:
-    pytest.importorskip("weasyprint")
-
     saved = explanation.report().save(tmp_path, formats=["pdf"], lang=lang)
 
     assert saved.pdf is not None
@@ -77,8 +78,8 @@ def test_pdf_has_pages(explanation: Explanation, tmp_path: Path, lang: str) -> N
 
 @pytest.mark.slow
 @pytest.mark.bad_input("D4")
+@pytest.mark.usefixtures("weasyprint")
 def test_pdf_asks_for_nothing_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("weasyprint")
     from weasyprint.urls import URLFetcher
 
     asked: list[str] = []
@@ -89,6 +90,23 @@ def test_pdf_asks_for_nothing_outside(tmp_path: Path, monkeypatch: pytest.Monkey
     hostile.report().without_images().save(tmp_path, formats=["pdf"])
 
     assert [url for url in asked if not url.startswith("data:")] == []
+
+
+def test_missing_system_library_is_named(
+    monkeypatch: pytest.MonkeyPatch, explanation: Explanation, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(writers, "find_spec", lambda name: find_spec("json"))
+    monkeypatch.delitem(sys.modules, "weasyprint", raising=False)
+
+    class NoPango(MetaPathFinder):
+        def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+            if fullname == "weasyprint":
+                raise OSError("cannot load library 'libpango-1.0-0'")
+
+    monkeypatch.setattr(sys, "meta_path", [NoPango(), *sys.meta_path])
+
+    with pytest.raises(UsageError, match="Pango"):
+        explanation.report().save(tmp_path, formats=["pdf"])
 
 
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, explanation: Explanation, tmp_path: Path) -> None:
