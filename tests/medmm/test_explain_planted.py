@@ -20,7 +20,7 @@ from medmm.preprocess import region_to_model_grid
 from medmm.types import Case
 from pipelines.training.what import WhatSettings, fit_locations, train_what
 
-N_UNSEEN, N_MAPS, N_OCCLUDED = 12, 4, 2
+N_UNSEEN, N_MAPS = 12, 8
 MARGIN = (3, 9, 9)  # half a box of the occlusion to each side
 
 
@@ -66,7 +66,7 @@ def found(diagnoser: Diagnoser) -> Callable[[TaskSpec, VolumeMethod], Found]:
     @functools.cache
     def measure(task: TaskSpec, method: VolumeMethod) -> Found:
         hits, likeness = [], []
-        for seed in range(100, 100 + (N_OCCLUDED if method == "occlusion" else N_MAPS)):
+        for seed in range(100, 100 + N_MAPS):
             case = case_of(seed)
             answer = task.index(diagnoser.diagnose(case).tasks[task.name].prediction)
             view = diagnoser.view(case)
@@ -92,13 +92,13 @@ METHODS = [
 ]
 
 
-# By chance one in six: so much of the volume a ball and its margin fill.
+# By chance one in six: so much of the volume a ball and its margin fill; five of eight then come by chance in 1 of 200.
 @pytest.mark.parametrize("task", [tiny.KIND, tiny.SIDE], ids=["kind", "side"])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_map_peaks_in_the_planted_ball(
     found: Callable[[TaskSpec, VolumeMethod], Found], task: TaskSpec, method: VolumeMethod
 ) -> None:
-    assert found(task, method).hits >= 0.75
+    assert found(task, method).hits >= 5 / N_MAPS
 
 
 @pytest.mark.parametrize("task", [tiny.KIND, tiny.SIDE], ids=["kind", "side"])
