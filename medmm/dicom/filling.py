@@ -18,6 +18,7 @@ from medmm.errors import InputError
 from medmm.types import Note, Volume
 
 _PORTION_BYTES = 8 * 2**20  # of pixels a request, so that two workers end at about the same time
+_DECODING_WEIGHT = 16  # a compressed byte costs at least as much time as so many plain ones
 _PORTION_FILES = 64
 _BYTES_A_WORKER = 16 * 2**20  # below this a second worker costs more than it brings
 
@@ -143,7 +144,7 @@ def _portions(jobs: list[FileJob]) -> Iterator[list[FileJob]]:
     size = 0
     for job in jobs:
         portion.append(job)
-        size += job.instance.size
+        size += job.instance.size * (_DECODING_WEIGHT if job.instance.pixel_length < 0 else 1)
         if size >= _PORTION_BYTES or len(portion) >= _PORTION_FILES:
             yield portion
             portion, size = [], 0
