@@ -1,16 +1,15 @@
 """From a folder to its studies: any layout, any file names; files are told apart by content and by UIDs."""
 
-import gc
 import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
+from kg.collector import collector_paused
 from medmm.dicom.examine import examine_all
 from medmm.dicom.geometry import axes
 from medmm.dicom.header import FileFacts, Identity
@@ -52,7 +51,7 @@ def discover(
         paths = walk_files(root)
     else:
         raise InputError("Expected a folder or a file (found neither).", code="io.unreadable")
-    with _without_collector():
+    with collector_paused():  # headers are many objects and no cycle; looking for one doubles the time
         if index is None:
             return assemble(examine_all(paths, workers, limits))
         with HeaderIndex(Path(index), limits) as known:
@@ -68,18 +67,6 @@ def _refuse_archive(path: Path) -> None:
             code="limit.archive",
             remedy="Unpack it into a folder of its own and pass that.",
         )
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Pause the search for reference cycles: headers make many objects and no cycle, and it doubles the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def walk_files(root: Path) -> Iterator[Path]:

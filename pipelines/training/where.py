@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from medmm.encoders.slice_unet import SliceUNet, look
-from pipelines.statistics.masks import dice as dice  # noqa: PLC0414  # also asked for here
 from pipelines.training.augment import Augmentation, augment_stacks
 from pipelines.training.trainer import (
     VALIDATION_LOSS,

@@ -16,9 +16,10 @@ from medmm.encoders.slice_unet import SliceUNet
 from medmm.encoders.volume import VolumeSummary, summary_widths
 from medmm.errors import MedmmError
 from medmm.inputs import CaseFeatures, CaseReader
+from pipelines.statistics.masks import dice
 from pipelines.training.augment import Augmentation, augment_stacks
 from pipelines.training.what import WhatSettings, calibrate, fit_locations, predict_logits, train_what
-from pipelines.training.where import WhereSettings, dice, region_probabilities, train_where
+from pipelines.training.where import WhereSettings, region_probabilities, train_where
 
 QUICK = WhatSettings(epochs=40, batch_size=16, learning_rate=1e-2)
 LEFT, RIGHT = 0, 1

@@ -8,9 +8,10 @@ import numpy as np
 from safetensors.torch import save_file
 
 from pipelines.recipes.glioma_mri.data import fold_of_patients, read_example, read_patients
+from pipelines.statistics.masks import dice
 from pipelines.training.augment import Augmentation
 from pipelines.training.trainer import Watch
-from pipelines.training.where import WhereSettings, dice, region_probabilities, train_where
+from pipelines.training.where import WhereSettings, region_probabilities, train_where
 
 logger = logging.getLogger(__name__)
 
