@@ -33,7 +33,7 @@ def report(
 
     No model is loaded. Without --studies, pictures are taken from the report.html that is there. The DICOM formats
     (seg masks, pm heatmaps, sc key slices, epdf the PDF, sr the structured report) belong to the patient's study and
-    carry its identity; nothing else does.
+    carry its identity; fhir does too where --studies is given; nothing else does.
 
     \b
     Examples:
