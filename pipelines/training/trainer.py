@@ -22,11 +22,13 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from medmm.device import is_bfloat16_fast
 from medmm.errors import UsageError
 
 VALIDATION_LOSS = "validation_loss"
 LoggerName = Literal["tensorboard", "csv", "wandb", "mlflow", "none"]
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+# `auto`: bfloat16 where the hardware multiplies it, else float32.
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 _CHECKPOINT = "last-epoch.ckpt"
 _NO_NEWS = (
     ".*isinstance\\(treespec, LeafSpec\\).*",  # Lightning on a torch newer than it knows
@@ -63,7 +65,7 @@ def fit_quietly(
     *,
     epochs: int,
     accelerator: str = "auto",
-    precision: str = "32-true",
+    precision: Precision = "32-true",
     watch: Watch | None = None,
     is_shared: bool = False,
 ) -> int:
@@ -82,7 +84,7 @@ def fit_quietly(
         trainer = lightning.Trainer(
             max_epochs=epochs,
             accelerator=accelerator,
-            precision=precision,  # type: ignore[arg-type]  # Lightning types it as a closed set of literals
+            precision=resolve_precision(precision, accelerator),
             devices=local if shared else 1,
             num_nodes=world // local if shared else 1,
             logger=(build_logger(watch) or False) if is_main_process() else False,
@@ -97,6 +99,14 @@ def fit_quietly(
         found = checkpoint.found if checkpoint is not None else None
         trainer.fit(module, loader, watch.validation, ckpt_path=found, weights_only=None if found is None else True)
     return best.restore(module) if best is not None else epochs
+
+
+def resolve_precision(precision: Precision, accelerator: str) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
+    """Return what Lightning is told: `auto` becomes bfloat16 only where this machine is fast at it."""
+    if precision != "auto":
+        return precision
+    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    return "bf16-mixed" if is_bfloat16_fast(torch.device("cuda" if on_gpu else "cpu")) else "32-true"
 
 
 def process_rank() -> str:

@@ -53,7 +53,7 @@ class WhereSettings:
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     patience: Annotated[int, Field(ge=0)] = 0
-    precision: Precision = "bf16-mixed"
+    precision: Precision = "auto"
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: Annotated[int, Field(ge=0)] = 0
 

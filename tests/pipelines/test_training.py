@@ -17,6 +17,7 @@ from medmm.encoders.volume import VolumeSummary, summary_widths
 from medmm.errors import MedmmError
 from medmm.inputs import CaseFeatures, CaseReader
 from pipelines.statistics.masks import dice
+from pipelines.training import trainer
 from pipelines.training.augment import Augmentation, augment_stacks
 from pipelines.training.what import WhatSettings, calibrate, fit_locations, predict_logits, train_what
 from pipelines.training.where import WhereSettings, region_probabilities, train_where
@@ -116,6 +117,16 @@ def test_fewer_slices_than_a_batch_still_train() -> None:
     trunk = train_where(tiny.build_examples([tiny.build_phantom()]), settings_of_few).trunk
 
     assert all(value.isfinite().all() for value in trunk.state_dict().values())
+
+
+@pytest.mark.parametrize(("is_fast", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_automatic_precision_is_bfloat16_only_where_the_hardware_has_it(
+    monkeypatch: pytest.MonkeyPatch, is_fast: bool, expected: str
+) -> None:
+    monkeypatch.setattr(trainer, "is_bfloat16_fast", lambda device: is_fast)
+
+    assert trainer.resolve_precision("auto", "cpu") == expected
+    assert trainer.resolve_precision("16-mixed", "cpu") == "16-mixed"
 
 
 def test_two_empty_masks_overlap_wholly() -> None:

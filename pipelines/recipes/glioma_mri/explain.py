@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from medmm.device import is_bfloat16_fast
 from medmm.diagnose import load_model
 from medmm.explain.cohort import MapTests, measure_maps
 from medmm.explain.volume_checks import DIES_BELOW, REPEATS_FROM
@@ -62,7 +63,7 @@ def measure_patients(data: Path, rows: Path, what: Measurement) -> None:
             continue
         logger.info("%s ...", name)
         case = Case(case_id=name, volumes=volumes, record=_record(patients[number]))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_bfloat16_fast(torch.device("cpu"))):
             scores = measure_maps(diagnoser, case, mask, tasks=what.tasks, methods=what.methods, tests=what.tests)
         with rows.open("a", encoding="utf-8") as stream:
             stream.write("".join(json.dumps(score.to_dict()) + "\n" for score in scores))

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from kg import KnowledgeGraph, Linker
 from kg.ranking import evidence_seeds
 from kg.retrieval import CandidateRanker, build_candidates, log_visits
+from medmm.device import is_bfloat16_fast
 from pipelines.recipes.radiology_cases.cases import CaseInput, Diagnosis
 from pipelines.recipes.radiology_cases.pictures import read_pictures
 from pipelines.recipes.radiology_cases.texts import TextVectors, sentences
@@ -201,7 +202,7 @@ def picture_features(squares: np.ndarray) -> np.ndarray:
         part = torch.from_numpy(squares[start : start + _PICTURES_AT_ONCE])[:, None].float() / 255
         sides = []
         for pictures in (part, part.flip(-1)):
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=is_bfloat16_fast(torch.device("cpu"))):
                 maps = network(pictures).float()
             sides.append(torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1))
         rows.append(torch.stack(sides).mean(dim=0).numpy())
