@@ -21,6 +21,7 @@ from medmm.inputs import CaseFeatures, CaseReader, collate
 from medmm.results import SimilarCase
 
 N_SIMILAR = 5
+_CASES_AT_ONCE = 64  # bounds the memory that the graphs of a large cohort take
 FILE = "training_cases.safetensors"
 _LABELS = TypeAdapter(list[dict[str, str]])
 
@@ -79,9 +80,21 @@ class TrainingCases:
 @torch.no_grad()
 def embed_training_cases(
     reader: CaseReader, features: Sequence[CaseFeatures], labels: Sequence[Mapping[str, str]]
-) -> TrainingCases:
-    """Return the trained model's embeddings of its training cases; `labels` name the known answer of each by task."""
-    fused = reader.model.eval()(collate(features, reader)).fused
-    if fused is None:
-        raise ValueError("Expected a model that fuses modalities.")
-    return TrainingCases(embeddings=fused.case.float().cpu(), labels=tuple(labels))
+) -> TrainingCases | None:
+    """Return the trained model's embeddings of its training cases; None for a model that fuses nothing.
+
+    Args:
+        reader: The front of the trained model.
+        features: The cases (N) as it read them.
+        labels: The known answers of each by task; empty ones are left out.
+    """
+    model = reader.model.eval()
+    if not model.labels.fusion_tasks():
+        return None
+    parts = []
+    for start in range(0, len(features), _CASES_AT_ONCE):
+        fused = model(collate(features[start : start + _CASES_AT_ONCE], reader)).fused
+        assert fused is not None  # there are fusion tasks
+        parts.append(fused.case.float().cpu())
+    known = tuple({task: label for task, label in row.items() if label} for row in labels)
+    return TrainingCases(embeddings=torch.cat(parts), labels=known)

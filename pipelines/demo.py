@@ -102,7 +102,7 @@ def prepare_demo(folder: Path, tell: Tell) -> DemoModel:
 
 def train_demo_model(
     cohort: Cohort,
-) -> tuple[MultimodalModel, dict[str, dict[str, dict[str, float | int]]], TrainingCases]:
+) -> tuple[MultimodalModel, dict[str, dict[str, dict[str, float | int]]], TrainingCases | None]:
     """Return a model trained on a cohort, calibrated out of fold, its out-of-fold accuracy, and what it was shown."""
     graph, text_encoder = kg.load_default(), TextEncoder(MINILM)
     plans = find_cases(cohort.studies, reports=cohort.reports, records=cohort.records, roles=PREPROCESSING.roles).plans

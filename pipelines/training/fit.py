@@ -17,7 +17,7 @@ from medmm.encoders.record import encode_record
 from medmm.encoders.slice_unet import SliceUNet
 from medmm.encoders.text import TextEncoder
 from medmm.errors import UsageError
-from medmm.inputs import CaseReader, CaseView
+from medmm.inputs import CaseFeatures, CaseReader, CaseView
 from medmm.model import MultimodalModel
 from pipelines.statistics import dice
 from pipelines.training.cohort import Cohort, with_record
@@ -67,9 +67,13 @@ class FitPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
-    """A fitted model with its answers: `logits` (T, L) by task and `overlaps` (T, R), NaN without mask, of `test`."""
+    """A fitted model with its answers: `logits` (T, L) by task and `overlaps` (T, R), NaN without mask, of `test`.
+
+    `features` are those of the cases that taught it.
+    """
 
     reader: CaseReader
+    features: Sequence[CaseFeatures]
     logits: Mapping[str, np.ndarray]
     overlaps: np.ndarray
     epochs: Mapping[str, int]
@@ -113,6 +117,7 @@ def fit(materials: Materials, plan: FitPlan, tell: Tell) -> Fitted:
         epochs["what"] = train_what(reader, features[:n_train], targets, settings, validation=stop, watch=watch)
     return Fitted(
         reader=reader,
+        features=features[:n_train],
         logits=predict_logits(reader, features[n_train:]) if len(plan.test) else {},
         overlaps=_overlaps(materials, plan.test, views[n_train:]),
         epochs=epochs,

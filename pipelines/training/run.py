@@ -16,6 +16,7 @@ from medmm.encoders.slice_unet import SliceUNet
 from medmm.encoders.text import TextEncoder
 from medmm.errors import UsageError
 from medmm.report.files import write_atomic
+from medmm.similar import embed_training_cases
 from pipelines.evaluation.answers import check_labels
 from pipelines.evaluation.measures import Table, to_json
 from pipelines.evaluation.run import TRAINING_CASES
@@ -118,7 +119,8 @@ def train(job: TrainJob, listener: Listener = ignore) -> Trained:
             recipe=recipe, config=model.config, labels=labels, cohort=cohort, folds=folds, metrics=metrics, leaks=leaks,
             effort=effort, epochs=final.epochs,
         )  # fmt: skip
-        save_model(job.output, model, metrics=to_json(metrics), card=write_card(facts))
+        known = embed_training_cases(final.reader, final.features, _known_answers(cohort, labels))
+        save_model(job.output, model, metrics=to_json(metrics), card=write_card(facts), training_cases=known)
         _write_json(job.output / TRAINING_CASES, sorted({digest for item in cohort.prints for digest in item.hashes}))
         write_out_of_fold(work / "predictions.csv", found, labels, cohort)
         for name in ("cases", "fits"):
@@ -326,6 +328,11 @@ def _stop_rows(materials: Materials, train: np.ndarray, seed: int) -> np.ndarray
         return NOBODY
     strata = strata_of(cohort.rows, cohort.targets, recipe.validation.stratify)[train]
     return train[hold_out(cohort.patients[train], strata, recipe.validation.stop_share, seed)]
+
+
+def _known_answers(cohort: Cohort, labels: Labels) -> list[dict[str, str]]:
+    """Each case's labels by task, and nothing else of its row: they go into the model directory."""
+    return [{task.name: row.labels.get(task.name, "") for task in labels.tasks} for row in cohort.rows]
 
 
 def _store_fold(path: Path, answers: FoldAnswers) -> None:

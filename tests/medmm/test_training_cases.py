@@ -7,6 +7,7 @@ import tiny_models as tiny
 import torch
 
 from medmm.checkpoint import load_checkpoint, save_model
+from medmm.config import Labels
 from medmm.diagnose import Diagnoser, load_model
 from medmm.errors import UsageError
 from medmm.similar import FILE, TrainingCases, embed_training_cases
@@ -19,7 +20,11 @@ def diagnoser() -> Diagnoser:
 
 def training_cases(diagnoser: Diagnoser) -> TrainingCases:
     features = [diagnoser.reader.read(tiny.build_case(seed, text=None)).features for seed in range(6)]
-    return embed_training_cases(diagnoser.reader, features, [{"kind": f"kind {seed}"} for seed in range(6)])
+    found = embed_training_cases(
+        diagnoser.reader, features, [{"kind": f"kind {seed}", "side": ""} for seed in range(6)]
+    )
+    assert found is not None
+    return found
 
 
 def test_a_training_case_is_nearest_to_itself(diagnoser: Diagnoser) -> None:
@@ -30,6 +35,23 @@ def test_a_training_case_is_nearest_to_itself(diagnoser: Diagnoser) -> None:
     assert [found[0].case_id, found[0].labels] == ["training-0004", {"kind": "kind 3"}]
     assert found[0].similarity == pytest.approx(1, abs=1e-5)
     assert [item.similarity for item in found] == sorted((item.similarity for item in found), reverse=True)
+
+
+def test_embeddings_do_not_depend_on_how_many_cases_go_at_once(
+    diagnoser: Diagnoser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = training_cases(diagnoser)
+    monkeypatch.setattr("medmm.similar._CASES_AT_ONCE", 4)
+
+    parts = training_cases(diagnoser)
+
+    torch.testing.assert_close(parts.embeddings, whole.embeddings)
+
+
+def test_a_model_that_fuses_nothing_has_no_embeddings() -> None:
+    reader = tiny.build_diagnoser(tiny.build_model(tiny.build_config(), Labels(tasks=(tiny.SIDE,)))).reader
+
+    assert embed_training_cases(reader, [], []) is None
 
 
 def test_a_model_directory_keeps_its_training_cases(diagnoser: Diagnoser, tmp_path: Path) -> None:

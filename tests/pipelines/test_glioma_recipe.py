@@ -5,7 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
+import kg
+from medmm.diagnose import load_model
 from pipelines.recipes.glioma_mri.data import (
     N_FOLDS,
     PREPROCESSING,
@@ -16,7 +19,9 @@ from pipelines.recipes.glioma_mri.data import (
     read_volumes,
 )
 from pipelines.recipes.glioma_mri.spec import SIDE
-from pipelines.recipes.glioma_mri.what import read_case, targets_of
+from pipelines.recipes.glioma_mri.what import fit_everyone, read_case, targets_of
+from pipelines.recipes.glioma_mri.where import EVERYONE
+from pipelines.training.what import WhatSettings
 
 pytestmark = pytest.mark.shared
 # Labelled right and midline; both masks lie wholly on the left (the data's README says so).
@@ -109,3 +114,20 @@ def test_folds_hold_grades_alike(patients: list[Patient]) -> None:
 
 def test_folds_are_the_same_every_time(patients: list[Patient]) -> None:
     assert fold_of_patients(patients).tolist() == fold_of_patients(patients).tolist()
+
+
+@pytest.mark.slow
+def test_the_model_of_everyone_keeps_its_patients_by_number_and_label(
+    shared_data: Path, patients: list[Patient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = patients[:6]
+    monkeypatch.setattr("pipelines.recipes.glioma_mri.what.read_patients", lambda data: few)
+    trunk = load_model("glioma-mri", device="cpu").model.trunk
+    weights = {name: value.contiguous() for name, value in trunk.state_dict().items()}
+    save_file(weights, tmp_path / f"trunk-{EVERYONE}.safetensors")
+
+    fitted = fit_everyone(shared_data / "lgg", tmp_path, kg.load_default(), WhatSettings(epochs=1))
+
+    assert fitted.training_cases is not None
+    assert len(fitted.training_cases.embeddings) == 6
+    assert [item["grade"] for item in fitted.training_cases.labels] == [patient.grade for patient in few]

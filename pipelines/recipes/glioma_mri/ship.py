@@ -28,11 +28,17 @@ def evaluate_and_ship(data: Path, work: Path, out: Path) -> Metrics:
     results = cross_validate(data, work, graph)
     labels = calibrate(LABELS, results.logits["all"], _targets_where_found(results))
     metrics = measure(results, labels)
-    model = fit_everyone(data, work, graph)
-    model.labels = labels
+    fitted = fit_everyone(data, work, graph)
+    fitted.model.labels = labels
     work.mkdir(parents=True, exist_ok=True)
     (work / "out_of_fold.json").write_text(json.dumps(_rows(results, labels), indent=1), encoding="utf-8")
-    save_model(out, model, metrics=metrics, card=write_card(metrics, graph, results.patients))
+    save_model(
+        out,
+        fitted.model,
+        metrics=metrics,
+        card=write_card(metrics, graph, results.patients),
+        training_cases=fitted.training_cases,
+    )
     return metrics
 
 

@@ -17,6 +17,7 @@ from medmm.config import ModelConfig
 from medmm.encoders.volume import VolumeSummary
 from medmm.inputs import CaseFeatures, CaseReader, CaseView
 from medmm.model import MultimodalModel
+from medmm.similar import TrainingCases, embed_training_cases
 from medmm.types import Case, Record
 from pipelines.recipes.glioma_mri.data import N_FOLDS, Patient, fold_of_patients, read_patients, read_volumes
 from pipelines.recipes.glioma_mri.spec import LABELS, build_config
@@ -137,13 +138,31 @@ def cross_validate(data: Path, work: Path, graph: KnowledgeGraph, settings: What
     )
 
 
-def fit_everyone(data: Path, work: Path, graph: KnowledgeGraph, settings: WhatSettings = SETTINGS) -> MultimodalModel:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedModel:
+    """A model, and what it makes of the cases that it was fitted on."""
+
+    model: MultimodalModel
+    training_cases: TrainingCases | None
+
+
+def fit_everyone(data: Path, work: Path, graph: KnowledgeGraph, settings: WhatSettings = SETTINGS) -> FittedModel:
     """Return the model fitted on all patients, from the trunk that left nobody out."""
     patients = read_patients(data)
     reader = build_reader(build_config(graph), graph, work / f"trunk-{EVERYONE}.safetensors")
     views = [without_pixels(reader.read(read_case(patient))) for patient in patients]
-    fit(reader, views, targets_of(patients), settings)
-    return reader.model
+    targets = targets_of(patients)
+    consulted = fit(reader, views, targets, settings)
+    known = [
+        {
+            task.name: task.classes[int(targets[task.name][row])].name
+            for task in LABELS.tasks
+            if targets[task.name][row] != UNKNOWN
+        }
+        for row in range(len(patients))
+    ]
+    embedded = embed_training_cases(reader, [view.features for view in consulted], known)
+    return FittedModel(model=reader.model, training_cases=embedded)
 
 
 def without_pixels(view: CaseView) -> CaseView:

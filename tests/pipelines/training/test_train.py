@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import medmm
 from medmm.errors import UsageError
+from medmm.similar import FILE
 from pipelines.cli.app import app
 from pipelines.evaluation.predictions import read_predictions
 from pipelines.evaluation.run import TRAINING_CASES, EvaluationJob, evaluate
@@ -97,6 +98,20 @@ def test_the_model_remembers_its_cases_by_hash_only(job: TrainJob) -> None:
     assert len(json.loads(text)) >= 2 * N_CASES
     assert "case-" not in text
     assert "Jane" not in text
+
+
+@pytest.mark.slow
+def test_the_model_shows_its_training_cases_by_number_and_label_only(job: TrainJob) -> None:
+    diagnoser = medmm.load_model(str(job.output), device="cpu")
+    case = tiny.build_case(99, text=None, is_left=True)
+
+    similar = diagnoser.explain(case, diagnoser.diagnose(case)).similar
+
+    assert len(similar) == 5
+    assert all(item.case_id.startswith("training-") and set(item.labels) == {"kind", "side"} for item in similar)
+    stored = (job.output / FILE).read_bytes()
+    assert b"case-" not in stored
+    assert b"Jane" not in stored
 
 
 @pytest.mark.slow
