@@ -25,10 +25,14 @@ def where(
     data: DataFolder,
     work: WorkFolder,
     fold: Annotated[
-        list[str] | None, typer.Option(help="0 to 4, or all; repeat for several. Default: every one.")
+        list[str] | None,
+        typer.Option(help="0 to 4, all, or site-CS and so on; repeat for several. Default: 0 to 4 and all."),
     ] = None,
 ) -> None:
-    """Train the trunks: one without the patients of each fold, one on everyone; a quarter of an hour each on a CPU."""
+    """Train the trunks: one without the patients of each fold, one on everyone; a quarter of an hour each on a CPU.
+
+    Trunks of sites, where there is one of each, let `ship` leave the sites out of the first step, too.
+    """
     for name in fold or [*(str(index) for index in range(N_FOLDS)), EVERYONE]:
         train_fold(data, work, name)
 

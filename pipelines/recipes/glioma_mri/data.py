@@ -15,13 +15,19 @@ from pipelines.training.where import WhereExample
 ROLES = ("t1", "flair", "t1ce")
 PREPROCESSING = Preprocessing(roles=ROLES, reference_order=("flair", "t1ce", "t1"))
 N_FOLDS = 5
+# Tissue assays of the TCGA LGG network 2015, each with its clusters by number; COCCluster is made from the others.
+TISSUE_COLUMNS = ("RNASeqCluster", "MethylationCluster", "miRNACluster", "CNCluster", "RPPACluster", "OncosignCluster")
 # The source gives no voxel size. 2 mm x 5 mm is nominal, as in common clinical protocols; no result depends on it.
 NOMINAL_SPACING_MM = (2.0, 2.0, 5.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patient:
-    """One row of the clinical table with the place of its volume."""
+    """One row of the clinical table with the place of its volume.
+
+    `coc2` says "yes" or "no" to cluster 2 of clusters (COC) of the TCGA LGG network 2015. It and `tissue`, the clusters
+    by column, come from the removed tissue: nobody knows them when the images are read.
+    """
 
     patient: str
     site: str
@@ -33,6 +39,8 @@ class Patient:
     lobe: str | None
     grade: str | None
     histology: str | None
+    coc2: str | None
+    tissue: dict[str, str]
 
 
 def read_patients(data: Path) -> list[Patient]:
@@ -54,6 +62,8 @@ def read_patients(data: Path) -> list[Patient]:
             lobe=text(row["location"]),
             grade=text(row["grade"]),
             histology=text(row["histology"]),
+            coc2=None if pd.isna(row["COCCluster"]) else "yes" if int(row["COCCluster"]) == 2 else "no",
+            tissue={name: str(int(row[name])) for name in TISSUE_COLUMNS if not pd.isna(row[name])},
         )
         for _, row in table.iterrows()
     ]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-import pandas as pd
 
 from pipelines.recipes.glioma_mri.data import (
     NOMINAL_SPACING_MM,
@@ -30,12 +29,11 @@ def prepare(data: Path, out: Path) -> Path:
     `cases.csv` has no split, for cross-validation; in `cases_split.csv` two of five folds are the split `test`.
 
     A sequence that the source lacks is left out. The side is that of the mask, because two labels of the table
-    contradict it. `coc2` is whether the patient is of cluster 2 of clusters (COC) of the TCGA LGG network 2015.
+    contradict it.
     """
-    clusters = pd.read_csv(data / "clinical.csv", dtype={"patient_id": str}).set_index("patient_id")["COCCluster"]
     out.mkdir(parents=True, exist_ok=True)
     patients = read_patients(data)
-    rows = [_row(patient, clusters.get(patient.patient), out) for patient in patients]
+    rows = [_row(patient, out) for patient in patients]
     splits = ["test" if fold in TEST_FOLDS else "train" for fold in fold_of_patients(patients)]
     parted = [(*row, split) for row, split in zip(rows, splits, strict=True)]
     _write(out / "cases_split.csv", (*COLUMNS, "split"), parted)
@@ -48,7 +46,7 @@ def _write(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
     return path
 
 
-def _row(patient: Patient, cluster: float | None, out: Path) -> tuple[str, ...]:
+def _row(patient: Patient, out: Path) -> tuple[str, ...]:
     volumes, mask = read_volumes(patient)
     affine, parts = np.diag([*NOMINAL_SPACING_MM, 1.0]), []
     for role, volume in volumes.items():
@@ -68,5 +66,5 @@ def _row(patient: Patient, cluster: float | None, out: Path) -> tuple[str, ...]:
         patient.lobe or "",
         patient.grade or "",
         patient.histology or "",
-        "" if cluster is None or np.isnan(cluster) else ("yes" if int(cluster) == 2 else "no"),
+        patient.coc2 or "",
     )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,16 @@ from medmm.checkpoint import save_model
 from medmm.config import Labels, TaskSpec
 from medmm.heads import probabilities
 from medmm.uncertainty import decide
+from pipelines.recipes.glioma_mri.baselines import BASELINES
 from pipelines.recipes.glioma_mri.card import write_card
+from pipelines.recipes.glioma_mri.crossval import CrossValidation, cross_validate
 from pipelines.recipes.glioma_mri.spec import LABELS
-from pipelines.recipes.glioma_mri.what import CrossValidation, cross_validate, fit_everyone
-from pipelines.statistics import METRICS, Estimate, auroc, bootstrap, paired_difference
+from pipelines.recipes.glioma_mri.what import fit_everyone
+from pipelines.statistics import METRICS, N_BOOTSTRAP, Estimate, auroc, bootstrap, paired_difference
 from pipelines.training.what import UNKNOWN, calibrate
 
 Metrics = dict[str, dict[str, dict[str, float | int]]]
+Sample = Callable[..., Estimate]  # `bootstrap` with its number of resamples
 MIN_CLASS_CASES = 5  # a class with fewer cases has no meaningful curve of its own
 
 
@@ -36,40 +40,41 @@ def evaluate_and_ship(data: Path, work: Path, out: Path) -> Metrics:
         out,
         fitted.model,
         metrics=metrics,
-        card=write_card(metrics, graph, results.patients),
+        card=write_card(metrics, graph, results),
         training_cases=fitted.training_cases,
     )
     return metrics
 
 
-def measure(results: CrossValidation, labels: Labels) -> Metrics:
+def measure(results: CrossValidation, labels: Labels, n_resamples: int = N_BOOTSTRAP) -> Metrics:
     """Return `{what: {metric: {value, low, high, n}}}` from out-of-fold answers, intervals over patients."""
-    metrics: Metrics = {"tumour": _measure_masks(results.dice)}
+    sample = partial(bootstrap, n_resamples=n_resamples)
+    metrics: Metrics = {"tumour": _measure_masks(results.dice, sample)}
     for task in labels.tasks:
         truth, chances = _known(results, task, "all")
-        table = {name: bootstrap(metric, truth, chances) for name, metric in METRICS.items()}
-        table["auroc"] = bootstrap(_auroc_of_frequent, truth, chances)
-        table |= _measure_sets(task, truth, chances)
+        table = {name: sample(metric, truth, chances) for name, metric in METRICS.items()}
+        table["auroc"] = sample(_auroc_of_frequent, truth, chances)
+        table |= _measure_sets(task, truth, chances, sample)
         if task.source == "fusion":
-            table |= _measure_variants(results, task, truth, chances)
+            table |= _measure_variants(results, task, truth, chances, n_resamples)
+        table |= _measure_sites(results, task, n_resamples)
         metrics[task.name] = {name: estimate.to_dict() for name, estimate in table.items()}
-    metrics["out_of_distribution"] = {
-        "flagged": bootstrap(lambda flags: float(flags.mean()), results.outlier.astype(float)).to_dict()
-    }
+    flags = results.outlier.astype(float)
+    metrics["out_of_distribution"] = {"flagged": sample(lambda flagged: float(flagged.mean()), flags).to_dict()}
     return metrics
 
 
-def _measure_masks(dice: np.ndarray) -> dict[str, dict[str, float | int]]:
+def _measure_masks(dice: np.ndarray, sample: Sample) -> dict[str, dict[str, float | int]]:
     summaries: dict[str, Callable[[np.ndarray], float]] = {
         "dice_mean": lambda values: float(values.mean()),
         "dice_median": lambda values: float(np.median(values)),
         "patients_at_dice_0": lambda values: float((values == 0).sum()),
         "patients_below_dice_0.5": lambda values: float((values < 0.5).sum()),
     }
-    return {name: bootstrap(summary, dice).to_dict() for name, summary in summaries.items()}
+    return {name: sample(summary, dice).to_dict() for name, summary in summaries.items()}
 
 
-def _measure_sets(task: TaskSpec, truth: np.ndarray, chances: np.ndarray) -> dict[str, Estimate]:
+def _measure_sets(task: TaskSpec, truth: np.ndarray, chances: np.ndarray, sample: Sample) -> dict[str, Estimate]:
     """How often the prediction set holds the truth, how large it is, how often it says one thing and is right."""
     calibration = task.calibration
     names, titles = [label.name for label in task.classes], [label.title for label in task.classes]
@@ -88,31 +93,61 @@ def _measure_sets(task: TaskSpec, truth: np.ndarray, chances: np.ndarray) -> dic
         return float(hits.sum() / said.sum()) if said.any() else float("nan")
 
     return {
-        "set_coverage": bootstrap(mean, covered),
-        "set_size": bootstrap(mean, size),
-        "answered": bootstrap(mean, answered),
-        "accuracy_where_answered": bootstrap(share_right, right.astype(float), answered),
+        "set_coverage": sample(mean, covered),
+        "set_size": sample(mean, size),
+        "answered": sample(mean, answered),
+        "accuracy_where_answered": sample(share_right, right.astype(float), answered),
     }
 
 
 def _measure_variants(
-    results: CrossValidation, task: TaskSpec, truth: np.ndarray, chances: np.ndarray
+    results: CrossValidation, task: TaskSpec, truth: np.ndarray, chances: np.ndarray, n_resamples: int
 ) -> dict[str, Estimate]:
+    """AUROC of every other variant, and what the full model gains over it on the same patients."""
     table = {}
-    for name in results.logits:
-        if name == "all":
+    for name, by_task in results.logits.items():
+        if name == "all" or task.name not in by_task:
             continue
         _, others = _known(results, task, name)
-        table[f"auroc, {name}"] = bootstrap(auroc, truth, others)
-        table[f"auroc gain over {name}"] = paired_difference(auroc, truth, chances, others)
+        table[f"auroc, {name}"] = bootstrap(auroc, truth, others, n_resamples=n_resamples)
+        table[f"auroc gain over {name}"] = paired_difference(auroc, truth, chances, others, n_resamples=n_resamples)
     return table
 
 
-def _known(results: CrossValidation, task: TaskSpec, variant: str) -> tuple[np.ndarray, np.ndarray]:
-    """Truth (N,) and calibrated probabilities (N, L) of the patients whose label is known."""
+def _measure_sites(results: CrossValidation, task: TaskSpec, n_resamples: int) -> dict[str, Estimate]:
+    """The same patients, each asked of a model that learned from no patient of the same site.
+
+    AUROC over all sites together, of the full model and the best baseline, and of each site that has enough patients.
+    """
+    sample = partial(bootstrap, n_resamples=n_resamples)
+    truth, chances = _known(results, task, "all", results.site_logits)
+    table = {
+        "site left out: accuracy": sample(METRICS["accuracy"], truth, chances),
+        "site left out: auroc": sample(_auroc_of_frequent, truth, chances),
+    }
+    if task.source == "fusion":
+        rivals = {name: _known(results, task, name, results.site_logits)[1] for name in BASELINES}
+        best = max(rivals, key=lambda name: auroc(truth, rivals[name]))
+        table[f"site left out: auroc, {best}"] = sample(auroc, truth, rivals[best])
+        table[f"site left out: auroc gain over {best}"] = paired_difference(
+            auroc, truth, chances, rivals[best], n_resamples=n_resamples
+        )
+    sites = np.array([patient.site for patient in results.patients])[results.targets[task.name] != UNKNOWN]
+    for site in np.unique(sites):
+        own = truth[sites == site]
+        counts = np.bincount(own, minlength=len(task.classes))
+        if (counts >= MIN_CLASS_CASES).sum() > 1:
+            table[f"site left out: auroc at {site}"] = sample(_auroc_of_frequent, own, chances[sites == site])
+    return table
+
+
+def _known(
+    results: CrossValidation, task: TaskSpec, variant: str, logits: dict[str, dict[str, np.ndarray]] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Truth (N,) and calibrated probabilities (N, L) of the patients whose label is known, out of fold by default."""
     known = results.targets[task.name] != UNKNOWN
-    logits = torch.from_numpy(results.logits[variant][task.name][known])
-    return results.targets[task.name][known], probabilities(logits, task.kind, task.calibration.temperature).numpy()
+    answers = torch.from_numpy((logits or results.logits)[variant][task.name][known])
+    return results.targets[task.name][known], probabilities(answers, task.kind, task.calibration.temperature).numpy()
 
 
 def _auroc_of_frequent(truth: np.ndarray, chances: np.ndarray) -> float:

@@ -56,7 +56,15 @@ HISTOLOGY = TaskSpec(
         ClassSpec(name="oligodendroglioma", title="Oligodendroglioma", concept="RSD:d/oligodendroglioma"),
     ),
 )
-LABELS = Labels(tasks=(SIDE, LOBE, GRADE, HISTOLOGY))
+# Probably the gliomas without IDH mutation; the graph has no concept for a cluster of clusters.
+COC2 = TaskSpec(
+    name="coc2",
+    title="Tissue cluster 2 (TCGA cluster of clusters)",
+    kind="exclusive",
+    calibration=_ANSWERS,
+    classes=(ClassSpec(name="no", title="Another cluster"), ClassSpec(name="yes", title="Cluster 2")),
+)
+LABELS = Labels(tasks=(SIDE, LOBE, GRADE, HISTOLOGY, COC2))
 KnowledgeUse = Literal["real", "none"]
 
 

@@ -1,54 +1,29 @@
-"""Cross-validate and fit the second step of glioma-mri on the trunks that `where` has left."""
+"""The second step of glioma-mri: what a trunk that `where` has left sees of the patients, and fitting on it."""
 
-import json
-import logging
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import load_file
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from kg import KnowledgeGraph
 from medmm.config import ModelConfig
+from medmm.encoders.slice_unet import TrunkOutput
 from medmm.encoders.volume import VolumeSummary
-from medmm.inputs import CaseFeatures, CaseReader, CaseView
+from medmm.inputs import CaseReader, CaseView
 from medmm.model import MultimodalModel
 from medmm.similar import TrainingCases, embed_training_cases
 from medmm.types import Case, Record
-from pipelines.recipes.glioma_mri.data import N_FOLDS, Patient, fold_of_patients, read_patients, read_volumes
+from pipelines.recipes.glioma_mri.data import Patient, read_patients, read_volumes
 from pipelines.recipes.glioma_mri.spec import LABELS, build_config
 from pipelines.recipes.glioma_mri.where import EVERYONE
-from pipelines.recipes.glioma_mri.where import SETTINGS as WHERE_SETTINGS
-from pipelines.training.what import UNKNOWN, WhatSettings, fit_locations, predict_logits, train_what
-
-logger = logging.getLogger(__name__)
+from pipelines.training.what import UNKNOWN, WhatSettings, fit_locations, train_what
 
 SETTINGS = WhatSettings(epochs=40, learning_rate=3e-3, weight_decay=0.3)
-SLICE_FEATURES = WHERE_SETTINGS.widths[4] + WHERE_SETTINGS.widths[2]
-# Which modalities an ablation leaves in; the full model is answered without what is not listed.
-ABLATIONS: dict[str, tuple[bool, bool, bool, bool]] = {
-    "all": (True, True, True, True),
-    "without record": (True, True, False, True),
-    "without graph": (True, True, True, False),
-    "record only": (False, True, True, False),
-    "volume only": (True, True, False, False),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CrossValidation:
-    """Out-of-fold results of N patients: `dice` (N,), `logits` by variant and task (N, L), `targets` by task (N,)."""
-
-    patients: Sequence[Patient]
-    dice: np.ndarray
-    targets: dict[str, np.ndarray]
-    logits: dict[str, dict[str, np.ndarray]]
-    found: np.ndarray
-    outlier: np.ndarray
 
 
 def targets_of(patients: Sequence[Patient]) -> dict[str, np.ndarray]:
@@ -61,12 +36,21 @@ def targets_of(patients: Sequence[Patient]) -> dict[str, np.ndarray]:
         "lobe": [patient.lobe for patient in patients],
         "grade": [patient.grade for patient in patients],
         "histology": [patient.histology for patient in patients],
+        "coc2": [patient.coc2 for patient in patients],
     }
     names = {task.name: [label.name for label in task.classes] for task in LABELS.tasks}
     return {
         task: np.array([names[task].index(value) if value in names[task] else UNKNOWN for value in values])
         for task, values in columns.items()
     }
+
+
+def side_of_mask(patient: Patient) -> str:
+    """The side on which most of the reference mask lies."""
+    _, mask = read_volumes(patient)
+    profile = mask.sum(axis=(1, 2)).astype(float)
+    centre = float((profile * np.arange(len(profile))).sum() / profile.sum())
+    return "right" if centre > (len(profile) - 1) / 2 else "left"
 
 
 def read_case(patient: Patient) -> Case:
@@ -87,6 +71,34 @@ def build_reader(config: ModelConfig, graph: KnowledgeGraph | None, trunk_file: 
     return CaseReader(model.eval(), None, graph)
 
 
+def read_views(work: Path, trunk: str, patients: Sequence[Patient], graph: KnowledgeGraph) -> list[CaseView]:
+    """Return the patients as the trunk of that name sees them, without pixels.
+
+    Looking takes minutes, so what was seen is kept in `seen-<trunk>.safetensors` for as long as the trunk's file is the
+    same; delete it after a change of how volumes are prepared or pooled.
+    """
+    trunk_file, kept = work / f"trunk-{trunk}.safetensors", work / f"seen-{trunk}.safetensors"
+    digest = hashlib.sha256(trunk_file.read_bytes()).hexdigest()
+    reader = build_reader(build_config(graph), graph, trunk_file)
+    if not kept.is_file() or _digest_in(kept) != digest:
+        seen: dict[str, torch.Tensor] = {}
+        for patient in patients:
+            view = without_pixels(reader.read(read_case(patient)))
+            seen |= {f"{patient.patient}/{name}": value for name, value in _tensors(view).items()}
+        save_file(seen, kept, metadata={"trunk": digest})
+    seen = load_file(kept)
+    return [_with_seen(reader, read_case(patient), seen) for patient in patients]
+
+
+def without_pixels(view: CaseView) -> CaseView:
+    """Keep what the graph needs, the peak (1, R, 1, 1, 1) of each region; the features of 78 patients fill memory."""
+    seen = view.seen and TrunkOutput(
+        region_logits=view.seen.region_logits.amax(dim=(2, 3, 4), keepdim=True),
+        features=view.seen.features[..., :0, :0].clone(),
+    )
+    return replace(view, prepared=None, seen=seen, case=replace(view.case, volumes={}))
+
+
 def fit(
     reader: CaseReader, views: Sequence[CaseView], targets: dict[str, np.ndarray], settings: WhatSettings
 ) -> list[CaseView]:
@@ -95,47 +107,6 @@ def fit(
     consulted = [reader.consult_graph(view) for view in views]
     train_what(reader, [view.features for view in consulted], targets, settings)
     return consulted
-
-
-def cross_validate(data: Path, work: Path, graph: KnowledgeGraph, settings: WhatSettings = SETTINGS) -> CrossValidation:
-    """Return out-of-fold answers for every patient, by variant, from the trunks in `work`.
-
-    Variants: those of `ABLATIONS` (one model, answered without a modality), `trained without graph`, and
-    `logistic regression` (on the lesion descriptor alone, the simple baseline).
-    """
-    patients = read_patients(data)
-    fold, targets = fold_of_patients(patients), targets_of(patients)
-    cases = [read_case(patient) for patient in patients]
-    empty = {task.name: np.zeros((len(patients), len(task.classes))) for task in LABELS.tasks}
-    variants = (*ABLATIONS, "trained without graph", "logistic regression")
-    logits = {name: {task: values.copy() for task, values in empty.items()} for name in variants}
-    found, outlier = np.zeros(len(patients), bool), np.zeros(len(patients), bool)
-    for index in range(N_FOLDS):
-        trunk_file = work / f"trunk-{index}.safetensors"
-        reader = build_reader(build_config(graph), graph, trunk_file)
-        views = [without_pixels(reader.read(case)) for case in cases]
-        train, test = np.flatnonzero(fold != index), np.flatnonzero(fold == index)
-        seen = [views[row] for row in train]
-        known = {name: values[train] for name, values in targets.items()}
-        fit(reader, seen, known, settings)
-        unseen = [reader.consult_graph(views[row]).features for row in test]
-        answers = {name: predict_logits(reader, unseen, kept) for name, kept in ABLATIONS.items()}
-        plain = build_reader(build_config(graph, "none"), None, trunk_file)
-        without_graph = [_without_graph(view) for view in seen]
-        fit(plain, without_graph, known, settings)
-        answers["trained without graph"] = predict_logits(plain, [_without_graph(views[row]).features for row in test])
-        answers["logistic regression"] = _baseline([view.features for view in seen], known, unseen)
-        for name, by_task in answers.items():
-            for task, values in by_task.items():
-                logits[name][task][test] = values
-        for row, features in zip(test, unseen, strict=True):
-            summary = _summary(features)
-            found[row] = bool(summary.found[0])
-            outlier[row] = float(reader.model.ood(summary.lesion)[0]) > float(reader.model.ood.threshold)
-        logger.info("fold %d done", index)
-    return CrossValidation(
-        patients=patients, dice=_read_dice(work, patients), targets=targets, logits=logits, found=found, outlier=outlier
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,9 +121,8 @@ def fit_everyone(data: Path, work: Path, graph: KnowledgeGraph, settings: WhatSe
     """Return the model fitted on all patients, from the trunk that left nobody out."""
     patients = read_patients(data)
     reader = build_reader(build_config(graph), graph, work / f"trunk-{EVERYONE}.safetensors")
-    views = [without_pixels(reader.read(read_case(patient))) for patient in patients]
     targets = targets_of(patients)
-    consulted = fit(reader, views, targets, settings)
+    consulted = fit(reader, read_views(work, EVERYONE, patients, graph), targets, settings)
     known = [
         {
             task.name: task.classes[int(targets[task.name][row])].name
@@ -165,47 +135,26 @@ def fit_everyone(data: Path, work: Path, graph: KnowledgeGraph, settings: WhatSe
     return FittedModel(model=reader.model, training_cases=embedded)
 
 
-def without_pixels(view: CaseView) -> CaseView:
-    """Keep what the graph needs; the trunk's features of 78 patients would fill memory."""
-    seen = None if view.seen is None else replace(view.seen, features=view.seen.features[..., :0, :0].clone())
-    return replace(view, prepared=None, seen=seen, case=replace(view.case, volumes={}))
-
-
-def _without_graph(view: CaseView) -> CaseView:
-    return replace(view, evidence=(), features=replace(view.features, subgraph=None, walk={}))
-
-
-def _summary(features: CaseFeatures) -> VolumeSummary:
-    if features.summary is None:
+def summary_of(view: CaseView) -> VolumeSummary:
+    """What was pooled of the patient's volume."""
+    if view.features.summary is None:
         raise ValueError("Expected every patient of this set to have a sequence.")
-    return features.summary
+    return view.features.summary
 
 
-def _baseline(
-    seen: Sequence[CaseFeatures], targets: dict[str, np.ndarray], unseen: Sequence[CaseFeatures]
-) -> dict[str, np.ndarray]:
-    """Log-probabilities of a logistic regression on position, size, intensity and contrast of the lesion."""
-    answers = {}
-    n_features = SLICE_FEATURES
-    train = np.concatenate([_summary(item).lesion[:, n_features:].numpy() for item in seen])
-    test = np.concatenate([_summary(item).lesion[:, n_features:].numpy() for item in unseen])
-    for task in LABELS.fusion_tasks():
-        known = targets[task.name] != UNKNOWN
-        fitted = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
-        fitted.fit(train[known], targets[task.name][known])
-        answers[task.name] = fitted.predict_log_proba(test)
-    return answers
+def _tensors(view: CaseView) -> dict[str, torch.Tensor]:
+    summary = summary_of(view)
+    found = {name: getattr(summary, name).contiguous() for name in VolumeSummary.__dataclass_fields__}
+    return found | ({} if view.seen is None else {"peak": view.seen.region_logits.contiguous()})
 
 
-def side_of_mask(patient: Patient) -> str:
-    _, mask = read_volumes(patient)
-    profile = mask.sum(axis=(1, 2)).astype(float)
-    centre = float((profile * np.arange(len(profile))).sum() / profile.sum())
-    return "right" if centre > (len(profile) - 1) / 2 else "left"
+def _with_seen(reader: CaseReader, case: Case, seen: dict[str, torch.Tensor]) -> CaseView:
+    view = reader.read(replace(case, volumes={}))
+    summary = VolumeSummary(*(seen[f"{case.case_id}/{name}"] for name in VolumeSummary.__dataclass_fields__))
+    peak = TrunkOutput(region_logits=seen[f"{case.case_id}/peak"], features=torch.zeros(1, 0, 1, 1, 1))
+    return reader.consult_graph(replace(view, seen=peak, features=replace(view.features, summary=summary)))
 
 
-def _read_dice(work: Path, patients: Sequence[Patient]) -> np.ndarray:
-    scores: dict[str, float] = {}
-    for index in range(N_FOLDS):
-        scores.update(json.loads((work / f"dice-{index}.json").read_text(encoding="utf-8")))
-    return np.array([scores[patient.patient] for patient in patients])
+def _digest_in(kept: Path) -> str:
+    with safe_open(kept, framework="pt") as stored:
+        return str((stored.metadata() or {}).get("trunk", ""))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import save_file
 
-from pipelines.recipes.glioma_mri.data import fold_of_patients, read_example, read_patients
+from pipelines.recipes.glioma_mri.data import Patient, fold_of_patients, read_example, read_patients
 from pipelines.statistics.masks import dice
 from pipelines.training.augment import Augmentation
 from pipelines.training.trainer import Watch
@@ -19,14 +19,19 @@ SETTINGS = WhereSettings(augmentation=Augmentation(drop_sequence=(0.15, 0.05, 0.
 EVERYONE = "all"
 
 
+def site_name(site: str) -> str:
+    """The name of the fold that leaves a site out."""
+    return f"site-{site}"
+
+
 def train_fold(data: Path, out: Path, fold: str, settings: WhereSettings = SETTINGS, *, progress: bool = True) -> None:
-    """Train without the patients of `fold` ("0".."4", or "all" to leave nobody out) and write into `out`.
+    """Train without the patients of `fold` and write into `out`; "0" to "4", "site-CS" and so on, or "all" for nobody.
 
     Writes `trunk-<fold>.safetensors` and `dice-<fold>.json`: the overlap of each patient left out.
     """
     patients = read_patients(data)
     examples = [read_example(patient) for patient in patients]
-    held_out = np.zeros(len(patients), dtype=bool) if fold == EVERYONE else fold_of_patients(patients) == int(fold)
+    held_out = _held_out(patients, fold)
     trunk = train_where(
         [example for example, is_out in zip(examples, held_out, strict=True) if not is_out],
         settings,
@@ -45,3 +50,13 @@ def train_fold(data: Path, out: Path, fold: str, settings: WhereSettings = SETTI
     if scores:
         values = np.array(list(scores.values()))
         logger.info("fold %s: Dice mean %.3f, median %.3f", fold, values.mean(), np.median(values))
+
+
+def _held_out(patients: list[Patient], fold: str) -> np.ndarray:
+    """Whom a fold leaves out (N,)."""
+    if fold == EVERYONE:
+        return np.zeros(len(patients), dtype=bool)
+    sites = np.array([site_name(patient.site) for patient in patients])
+    if fold in sites:
+        return sites == fold
+    return fold_of_patients(patients) == int(fold)
