@@ -74,7 +74,7 @@ def save_model(
     _write_text(folder / LABELS, model.labels.model_dump_json(indent=1))
     _write_text(folder / METRICS, json.dumps(metrics, indent=1, sort_keys=True))
     _write_text(folder / CARD, card)
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / WEIGHTS)
+    save_file({name: _compact(value) for name, value in model.state_dict().items()}, folder / WEIGHTS)
     if training_cases is not None:
         training_cases.save(folder)
     hashes = {name: file_sha256(folder / name) for name in _parts_of(folder)}
@@ -105,6 +105,13 @@ def load_checkpoint(folder: Path) -> LoadedModel:
         metrics=json.loads((folder / METRICS).read_text(encoding="utf-8")),
         training_cases=TrainingCases.load(folder) if (folder / TRAINING_CASES).is_file() else None,
     )
+
+
+def _compact(value: torch.Tensor) -> torch.Tensor:
+    """The same numbers in half the space where float16 holds every one of them; loading makes them float32 again."""
+    half = value.to(torch.float16)
+    is_exact = value.dtype == torch.float32 and torch.equal(half.to(torch.float32), value)
+    return (half if is_exact else value).contiguous()
 
 
 def file_sha256(path: Path) -> str:
@@ -164,7 +171,8 @@ def _check_weights(expected: Mapping[str, torch.Tensor], found: Mapping[str, tor
         state = "missing from" if name in expected else "unknown in"
         raise UsageError(f"Expected the tensors of config.json ({name} is {state} {WEIGHTS}).", code="model.corrupt")
     for name, tensor in found.items():
-        if tensor.shape != expected[name].shape or tensor.dtype != expected[name].dtype:
+        is_compact = tensor.dtype == torch.float16 and expected[name].dtype == torch.float32  # see `_compact`
+        if tensor.shape != expected[name].shape or not (is_compact or tensor.dtype == expected[name].dtype):
             raise UsageError(
                 f"Expected {name} as {tuple(expected[name].shape)} {expected[name].dtype} "
                 f"(got {tuple(tensor.shape)} {tensor.dtype}).",

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from medmm.encoders.graph import GraphNetwork
 from medmm.encoders.record import RecordField
+from medmm.encoders.slice_unet import TrunkWidths
+from medmm.encoders.trunks import TrunkName
 from medmm.encoders.volume import VolumeTokenKind
 from medmm.location import Laterality
 from medmm.preprocess import Preprocessing
@@ -31,10 +33,11 @@ class RegionSpec(_Spec):
 
 
 class VolumeSpec(_Spec):
-    """The volume branch: what goes in, the trunk's widths, the regions that come out."""
+    """The volume branch: what goes in, the trunk and the widths of a `basic` one, the regions that come out."""
 
     preprocessing: Preprocessing
-    widths: tuple[int, int, int, int, int, int]
+    trunk: TrunkName = "basic"
+    widths: TrunkWidths = (16, 24, 48, 96, 128, 16)
     regions: tuple[RegionSpec, ...] = Field(min_length=1)
     tokens: tuple[VolumeTokenKind, ...] = Field(("descriptor", "features", "slices"), min_length=1)
     is_required: bool = True

@@ -20,9 +20,9 @@ from medmm.encoders.graph import GraphEncoder, GraphInput
 from medmm.encoders.image_networks import build_image_network
 from medmm.encoders.images import ImageTokens
 from medmm.encoders.record import RecordTokens
-from medmm.encoders.slice_unet import SliceUNet
 from medmm.encoders.text import TextTokens
 from medmm.encoders.tokens import Tokens
+from medmm.encoders.trunks import build_trunk
 from medmm.encoders.volume import VolumeSummary, VolumeTokens, summary_widths
 from medmm.fusion.base import Fused
 from medmm.fusion.kinds import fusion_kind
@@ -89,7 +89,8 @@ class MultimodalModel(nn.Module):
         width = config.width
         if config.volume is not None:
             n_sequences = len(config.volume.preprocessing.roles)
-            self.trunk = SliceUNet(n_sequences, len(config.volume.regions), config.volume.widths)
+            volume = config.volume
+            self.trunk = build_trunk(volume.trunk, n_sequences, len(volume.regions), volume.widths)
             self.volume_tokens = VolumeTokens(self.trunk.n_features, n_sequences, width, config.volume.tokens)
             self.ood = OutOfDistributionScore(summary_widths(self.trunk.n_features, n_sequences)[0])
         if config.images is not None:

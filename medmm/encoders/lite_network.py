@@ -30,7 +30,7 @@ _STAGES = (
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class _Convolution(nn.Module):
+class PaddedConvolution(nn.Module):
     """Convolution with TensorFlow's padding (more at the end than at the start), normalisation, ReLU6 or nothing."""
 
     def __init__(
@@ -62,9 +62,9 @@ class _Block(nn.Module):
     def __init__(self, n_in: int, n_out: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         inner = n_in * expansion
-        enter = [_Convolution(n_in, inner, 1)] if expansion > 1 else []
-        depthwise = _Convolution(inner, inner, kernel, stride, groups=inner)
-        self.steps = nn.Sequential(*enter, depthwise, _Convolution(inner, n_out, 1, acts=False))
+        enter = [PaddedConvolution(n_in, inner, 1)] if expansion > 1 else []
+        depthwise = PaddedConvolution(inner, inner, kernel, stride, groups=inner)
+        self.steps = nn.Sequential(*enter, depthwise, PaddedConvolution(inner, n_out, 1, acts=False))
         self.is_residual = stride == 1 and n_in == n_out
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class LiteNetwork(nn.Module):
             for at in range(repeats):
                 blocks.append(_Block(n_in, n_out, kernel, stride if at == 0 else 1, expansion))
                 n_in = n_out
-        self.body = nn.Sequential(_Convolution(3, 32, 3, 2), *blocks, _Convolution(n_in, WIDTH, 1))
+        self.body = nn.Sequential(PaddedConvolution(3, 32, 3, 2), *blocks, PaddedConvolution(n_in, WIDTH, 1))
         scale = white - black
         self.register_buffer("mean", scale * torch.tensor(_MEAN)[:, None, None] + black, persistent=False)
         self.register_buffer("deviation", scale * torch.tensor(_DEVIATION)[:, None, None], persistent=False)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 NEIGHBOURS = 3  # slices below, at and above
+TrunkWidths = tuple[int, int, int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +30,41 @@ class TrunkOutput:
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """What lies between the two halves of the network: skips, and the levels that features are taken from."""
+    """What lies between the two halves of a network: finer skips, finest first, and the levels of the features."""
 
-    full: Float[Tensor, "N F0 H W"]
-    half: Float[Tensor, "N F1 H2 W2"]
-    quarter: Float[Tensor, "N F2 h w"]
-    deepest: Float[Tensor, "N F4 H16 W16"]
+    skips: tuple[Float[Tensor, "N F H W"], ...]
+    quarter: Float[Tensor, "N F h w"]
+    deepest: Float[Tensor, "N F H16 W16"]
 
 
 class SliceUNet(nn.Module):
-    """MONAI's BasicUNet (Falk et al., Nature Methods 2019) over slices, giving logits and features.
+    """A network over slices with their neighbours; `TRUNKS` has those there are. `forward` is for whole volumes."""
+
+    n_features: int
+
+    def encode(self, stacks: Float[Tensor, "N S H W"]) -> Levels:
+        """The levels of the network up to the decoder's quarter resolution; `decode` goes on from there."""
+        raise NotImplementedError
+
+    def decode(self, levels: Levels) -> tuple[Float[Tensor, "N R H W"], Float[Tensor, "N F h w"]]:
+        """Logits and features of what `encode` gave. Attributions attach to `levels.quarter`."""
+        raise NotImplementedError
+
+    def slices(self, stacks: Float[Tensor, "N S H W"]) -> tuple[Float[Tensor, "N R H W"], Float[Tensor, "N F h w"]]:
+        """Logits and features of slices that already hold their neighbours and presence channels."""
+        return self.decode(self.encode(stacks))
+
+    def forward(self, volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]) -> TrunkOutput:
+        batch, _, depth = volume.shape[:3]
+        logits, features = self.slices(with_neighbours(volume, present).flatten(0, 1))
+        return TrunkOutput(
+            region_logits=logits.unflatten(0, (batch, depth)).transpose(1, 2),
+            features=features.unflatten(0, (batch, depth)).transpose(1, 2),
+        )
+
+
+class BasicSliceUNet(SliceUNet):
+    """MONAI's BasicUNet (Falk et al., Nature Methods 2019) over slices, from random weights.
 
     Args:
         n_sequences: Sequences C of the input.
@@ -46,7 +72,7 @@ class SliceUNet(nn.Module):
         widths: Channels of the five encoder levels and of the last decoder level.
     """
 
-    def __init__(self, n_sequences: int, n_regions: int, widths: tuple[int, int, int, int, int, int]) -> None:
+    def __init__(self, n_sequences: int, n_regions: int, widths: TrunkWidths) -> None:
         super().__init__()
         self.unet = BasicUNet(
             spatial_dims=2,
@@ -59,20 +85,7 @@ class SliceUNet(nn.Module):
         self.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
         self.n_features = widths[4] + widths[2]
 
-    def forward(self, volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]) -> TrunkOutput:
-        batch, _, depth = volume.shape[:3]
-        logits, features = self.slices(with_neighbours(volume, present).flatten(0, 1))
-        return TrunkOutput(
-            region_logits=logits.unflatten(0, (batch, depth)).transpose(1, 2),
-            features=features.unflatten(0, (batch, depth)).transpose(1, 2),
-        )
-
-    def slices(self, stacks: Float[Tensor, "N S H W"]) -> tuple[Float[Tensor, "N R H W"], Float[Tensor, "N F h w"]]:
-        """Logits and features of slices that already hold their neighbours and presence channels."""
-        return self.decode(self.encode(stacks))
-
     def encode(self, stacks: Float[Tensor, "N S H W"]) -> Levels:
-        """The levels of the network up to the decoder's quarter resolution; `decode` goes on from there."""
         net = self.unet
         full = net.conv_0(stacks)
         half = net.down_1(full)
@@ -80,16 +93,17 @@ class SliceUNet(nn.Module):
         level3 = net.down_3(level2)
         deepest = net.down_4(level3)
         quarter = net.upcat_3(net.upcat_4(deepest, level3), level2)
-        return Levels(full=full, half=half, quarter=quarter, deepest=deepest)
+        return Levels(skips=(full, half), quarter=quarter, deepest=deepest)
 
     def decode(self, levels: Levels) -> tuple[Float[Tensor, "N R H W"], Float[Tensor, "N F h w"]]:
-        """Logits and features of what `encode` gave. Attributions attach to `levels.quarter`."""
-        net, quarter = self.unet, levels.quarter
-        last = net.upcat_1(net.upcat_2(quarter, levels.half), levels.full)
-        deepest_at_quarter = functional.interpolate(
-            levels.deepest, size=quarter.shape[-2:], mode="bilinear", align_corners=False
-        )
-        return net.final_conv(last), torch.cat([deepest_at_quarter, quarter], dim=1)
+        net, (full, half) = self.unet, levels.skips
+        last = net.upcat_1(net.upcat_2(levels.quarter, half), full)
+        return net.final_conv(last), torch.cat([resized_like(levels.deepest, levels.quarter), levels.quarter], dim=1)
+
+
+def resized_like(maps: Float[Tensor, "N F *s"], other: Float[Tensor, "N G H W"]) -> Float[Tensor, "N F H W"]:
+    """Maps at the resolution of others, bilinearly."""
+    return functional.interpolate(maps, size=other.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def look(trunk: SliceUNet, volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]) -> TrunkOutput:

@@ -164,7 +164,7 @@ def fit_trunk(materials: Materials, plan: FitPlan, tell: Tell) -> TrainedTrunk:
             remedy='Add a column `mask`, or take a trained trunk: trunk_from = "glioma-mri" under [model.volume].',
         )
     settings: WhereSettings = dataclasses.replace(
-        recipe.training.where, widths=volume.widths, seed=plan.seed,
+        recipe.training.where, trunk=volume.trunk, widths=volume.widths, seed=plan.seed,
         epochs=plan.epochs.get("where", recipe.training.where.epochs),
     )  # fmt: skip
     tell(f"{plan.name}: where, {len(teach)} cases, at most {settings.epochs} epochs")
@@ -189,12 +189,12 @@ def borrowed_trunk(name: str, config: ModelConfig) -> SliceUNet:
     fits = (
         mine is not None
         and theirs is not None
-        and (mine.widths, len(mine.regions), mine.preprocessing)
-        == (theirs.widths, len(theirs.regions), theirs.preprocessing)
+        and (mine.trunk, mine.widths, len(mine.regions), mine.preprocessing)
+        == (theirs.trunk, theirs.widths, len(theirs.regions), theirs.preprocessing)
     )
     if not fits:
         raise UsageError(
-            f"The trunk of {Path(name).name!r} has other widths, regions or preprocessing than this recipe.",
+            f"The trunk of {Path(name).name!r} does not fit this recipe: network, regions or preprocessing differ.",
             code="model.mismatch",
             remedy="Copy [model.volume] from that model's config.json.",
         )

@@ -21,7 +21,6 @@ from pipelines.training.where import WhereSettings
 
 LeakKind = Literal["patient", "volume", "image", "report", "label"]
 MAX_BYTES = 1_000_000
-Widths = tuple[int, int, int, int, int, int]
 
 
 class _Part(BaseModel):
@@ -60,7 +59,6 @@ class TaskRecipe(_Part):
 class VolumeRecipe(VolumeSpec):
     """The volume branch. `trunk_from` takes the trunk of a model (name or directory) instead of training one."""
 
-    widths: Widths = (16, 24, 48, 96, 128, 16)
     trunk_from: str = ""
 
     def spec(self) -> VolumeSpec:

