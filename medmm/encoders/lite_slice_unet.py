@@ -31,7 +31,7 @@ class LiteSliceUNet(SliceUNet):
         self.n_sequences = n_sequences
         body = LiteNetwork().body
         self.stem = PaddedConvolution(n_sequences * (NEIGHBOURS + 1), 32, 3, 2)
-        self.stages = nn.ModuleList([body[blocks] for blocks in _STAGES])
+        self.stages = _stages_of(body)
         below = (*_DECODER_WIDTHS[1:], _STAGE_WIDTHS[-1])  # what comes up from the next coarser level
         self.up = nn.ModuleList(
             [
@@ -58,7 +58,7 @@ class LiteSliceUNet(SliceUNet):
         weight = torch.zeros_like(self.stem.conv.weight)
         weight[:, self.n_sequences : 2 * self.n_sequences] = colours
         self.stem.load_state_dict(stem | {"conv.weight": weight})
-        self.stages.load_state_dict(nn.ModuleList([body[blocks] for blocks in _STAGES]).state_dict())
+        self.stages.load_state_dict(_stages_of(body).state_dict())
 
     def encode(self, stacks: Float[Tensor, "N S H W"]) -> Levels:
         maps, levels = self.stem(stacks.contiguous(memory_format=torch.channels_last)), []
@@ -73,6 +73,10 @@ class LiteSliceUNet(SliceUNet):
         half = self.head(self.up[-1](_joined(levels.quarter, levels.skips[0])))
         logits = nn.functional.interpolate(half, scale_factor=2, mode="bilinear", align_corners=False)
         return logits, torch.cat([resized_like(levels.deepest, levels.quarter), levels.quarter], dim=1)
+
+
+def _stages_of(body: nn.Sequential) -> nn.ModuleList:
+    return nn.ModuleList([nn.Sequential(*list(body)[blocks]) for blocks in _STAGES])
 
 
 def _joined(coarse: Float[Tensor, "N F *s"], fine: Float[Tensor, "N G H W"]) -> Float[Tensor, "N FG H W"]:
