@@ -53,7 +53,7 @@ def write_index(
     shown = rows
     if len(rows) > PAGE_CASES:
         shown = sorted(rows, key=lambda row: _ATTENTION.get(str(row.get("status", "")), 0))[:PAGE_CASES]
-        run = {**run, "cases on this page": f"{PAGE_CASES} of {len(rows)}; all are in results.csv"}
+        run = {**run, texts("cohort.on_page"): texts("cohort.first_cases", shown=PAGE_CASES, count=len(rows))}
     page = render_page(
         "cohort.html.j2",
         style="style.css",

@@ -7,7 +7,7 @@ from medmm.report.compose import task_part
 from medmm.report.pages import render_fragment
 from medmm.report.svg import bar_width
 from medmm.report.texts import load_texts
-from medmm.report.words import answer_titles, certainty, title_of
+from medmm.report.words import answer_titles, certainty, covers, title_of
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -76,7 +76,9 @@ def _rows(diagnosis: "Diagnosis") -> list[_AnswerRow]:
                 probability=task.confidence,
                 bar=bar_width(task.confidence),
                 certainty=texts(f"certainty.{certainty(task)}"),
-                prediction_set=texts("draft.or").join(title_of(task, name) for name in task.prediction_set),
+                prediction_set=texts("draft.or").join(title_of(task, name) for name in task.prediction_set)
+                if covers(task)
+                else "",
             )
         )
     return rows

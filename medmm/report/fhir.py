@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from medmm.report.document import CaseDocument, ClassProbability, RegionPart, TaskPart
 from medmm.report.texts import Texts, load_texts
-from medmm.report.words import percent, render_draft, title_of
+from medmm.report.words import answer_names, answer_titles, covers, percent, render_draft, title_of
 
 if TYPE_CHECKING:
     from medmm.report.writers import WriteJob
@@ -108,14 +108,16 @@ class _Builder:
         kept = self._texts("draft.or").join(title_of(task, label) for label in task.prediction_set)
         note = self._texts("draft.set", coverage=percent(task.coverage), answers=kept or "–")
         value: Resource = {"valueCodeableConcept": _concept(task, task.prediction)}
+        if task.kind == "multilabel":
+            value = {"valueString": answer_titles(task, self._texts)}
         if task.abstained:
             reason = {"system": "http://terminology.hl7.org/CodeSystem/data-absent-reason", "code": "unknown"}
-            text = f"{self._texts('summary.no_answer')}. {task.abstain_reason}".strip()
+            text = f"{self._texts('summary.no_answer')}. {self._texts.told(task.abstain_reason)}".strip()
             value = {"dataAbsentReason": {"coding": [reason], "text": text}}
         return self._observation(
             f"task:{name}",
             code={"coding": [{"system": _TASK_SYSTEM, "code": name}], "text": task.title or name},
-            note=[{"text": note}],
+            **({"note": [{"text": note}]} if covers(task) else {}),
             component=[
                 {"code": _class_code(label), "valueQuantity": _quantity(label.probability, "1", "1")}
                 for label in ranked
@@ -136,9 +138,10 @@ class _Builder:
         document = self._document
         draft = base64.b64encode(render_draft(document, self._texts).encode()).decode()
         codes = [
-            _concept(task, task.prediction)
+            _concept(task, name)
             for task in document.tasks.values()
-            if not task.abstained and _coding(task, task.prediction)
+            for name in answer_names(task)
+            if not task.abstained and _coding(task, name)
         ]
         return self._resource(
             "DiagnosticReport",

@@ -3,21 +3,24 @@
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from medmm.report.card import excerpt
 from medmm.report.colours import OUTLINES, colour_table
 from medmm.report.content import CaseReport
-from medmm.report.document import CaseDocument, StatementPart, TaskPart, WordPart
+from medmm.report.document import CaseDocument, CheckPart, StatementPart, TaskPart, WhyPart, WordPart
 from medmm.report.embed import MAX_PLANE_RATIO, viewer_data
 from medmm.report.figures import HEATMAP_FLOOR, jpeg_bytes
 from medmm.report.pages import json_island, render_page
 from medmm.report.pictures import KeySlice, key_slices
 from medmm.report.svg import bar_width, draw_path, predicate_of, signed_bar
-from medmm.report.texts import Texts, load_texts
+from medmm.report.texts import Said, Texts, load_texts
 from medmm.report.words import (
     answer_titles,
     certainty,
+    counterfactual_sentence,
+    covers,
     percent,
     pointer,
     region_key,
@@ -31,6 +34,7 @@ from medmm.report.words import (
 PAGE_BUDGET_BYTES = 4_300_000
 _ROWS_SHOWN = 12
 _CONCEPTS_SHOWN = 8
+_SENTENCES_SHOWN = 8
 _PATHS_SHOWN = 6
 _REPORT_SHOWN = 30_000
 _MENTIONS_SHOWN = 40
@@ -69,7 +73,8 @@ def render_case(
         card=[(name, excerpt(text)) for name, text in document.model_card.items()],
         percent=percent,
         title_of=title_of,
-        predicate_of=predicate_of,
+        predicate_of=partial(predicate_of, texts=texts),
+        notes=[(note, texts.said(note.message, note.code)) for note in document.notes],
     )
 
 
@@ -112,6 +117,10 @@ class _TaskView:
     paths: list[dict[str, Any]]
     failed_checks: int
     words_sentence: str
+    sentences: list[dict[str, Any]]
+    counterfactuals: list[str]
+    reason: Said
+    checks: list[tuple[CheckPart, Said]]
 
 
 def _task_view(number: int, name: str, task: TaskPart, texts: Texts) -> _TaskView:
@@ -125,7 +134,7 @@ def _task_view(number: int, name: str, task: TaskPart, texts: Texts) -> _TaskVie
         certainty=texts(f"certainty.{certainty(task)}"),
         confidence_bar=bar_width(task.confidence),
         asks_graph=any(label.concept for label in task.classes),
-        set_sentence="" if says_set(task) else _set_sentence(task, texts),
+        set_sentence=_set_sentence(task, texts) if covers(task) and not says_set(task) else "",
         close_sentence=texts("summary.close", second=close[0], value=f"{close[1]:.2f}")
         if close and not task.abstained
         else "",
@@ -145,10 +154,22 @@ def _task_view(number: int, name: str, task: TaskPart, texts: Texts) -> _TaskVie
         if why
         else [],
         concepts=_bars([(part.name, part.value, part) for part in why.concepts], _CONCEPTS_SHOWN) if why else [],
-        paths=[{"path": path, "drawing": draw_path(path)} for path in why.paths[:_PATHS_SHOWN]] if why else [],
+        paths=[{"path": path, "drawing": draw_path(path, texts)} for path in why.paths[:_PATHS_SHOWN]] if why else [],
         failed_checks=sum(not check.is_passed for check in why.checks) if why else 0,
         words_sentence=_words_sentence(task, texts),
+        sentences=_sentences(why, texts) if why else [],
+        counterfactuals=[counterfactual_sentence(task, part, texts) for part in why.counterfactuals] if why else [],
+        reason=texts.said(task.abstain_reason),
+        checks=[(check, texts.said(check.sentence)) for check in why.checks] if why else [],
     )
+
+
+def _sentences(why: WhyPart, texts: Texts) -> list[dict[str, Any]]:
+    """The report's sentences that count most, by number; their words only where the document has them."""
+    numbered = [
+        (texts("why.sentence_number", number=number + 1), part.value, part) for number, part in enumerate(why.sentences)
+    ]
+    return _bars(numbered, _SENTENCES_SHOWN)
 
 
 def _bars(items: list[tuple[str, float, Any]], limit: int | None = None) -> list[dict[str, Any]]:
@@ -246,12 +267,15 @@ def _provenance(document: CaseDocument, texts: Texts) -> list[tuple[str, str]]:
         (texts("provenance.weights"), origin.weights_sha256),
         (texts("provenance.graph"), origin.graph_hash),
         (texts("provenance.device"), f"{origin.device}, {origin.precision}"),
-        *((texts("provenance.inputs", role=role), value) for role, value in origin.input_sha256.items()),
+        *(
+            (texts("provenance.inputs", role=texts.known("role", role)), value)
+            for role, value in origin.input_sha256.items()
+        ),
         (texts("provenance.config"), origin.config_sha256),
         (texts("provenance.seed"), origin.seed),
         (texts("provenance.started"), origin.started_utc),
         (texts("provenance.finished"), origin.finished_utc),
-        (texts("provenance.rounding"), origin.rounding),
+        (texts("provenance.rounding"), texts.told(origin.rounding)),
         (texts("provenance.schema"), document.schema_version),
     ]
     files = [part.file for task in document.tasks.values() if task.why for part in task.why.heatmaps]

@@ -110,7 +110,9 @@ class _Drawings:
             self._texts("pictures.answer", task=task.title, target=title_of(task, task.why.target if task.why else ""))
             for task in tasks
         )
-        caption = self._texts("pictures.heat", answers=answers, method=part.method, **place)
+        caption = self._texts(
+            "pictures.heat", answers=answers, method=self._texts.known("method", part.method), **place
+        )
         titles = self._texts("draft.or").join(task.title for task in tasks)
         alt = self._texts("pictures.alt_heat", task=titles, **place)
         return self._draw("heat", part.role, plane, index, caption=caption, alt=alt, heat=part.values)

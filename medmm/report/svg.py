@@ -4,6 +4,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from medmm.report.document import HopPart, PathPart
+from medmm.report.texts import Texts
 
 BAR_WIDTH = 200.0
 PATH_WIDTH = 340
@@ -60,7 +61,7 @@ class PathDrawing:
     arrows: tuple[PathArrow, ...]
 
 
-def draw_path(path: PathPart) -> PathDrawing:
+def draw_path(path: PathPart, texts: Texts) -> PathDrawing:
     """The drawing of a path; an edge that is walked backwards keeps its arrow head at the object."""
     boxes: list[PathBox] = []
     arrows: list[PathArrow] = []
@@ -72,7 +73,7 @@ def draw_path(path: PathPart) -> PathDrawing:
         boxes.append(PathBox(y=y, height=height, lines=lines, line_y=line_y))
         y += height
         if number < len(path.hops):
-            arrows.append(_arrow(path.hops[number], y))
+            arrows.append(_arrow(path.hops[number], y, texts))
             y += _ARROW_PX
     return PathDrawing(height=y + 1, boxes=tuple(boxes), arrows=tuple(arrows))
 
@@ -86,16 +87,16 @@ def walk_names(path: PathPart) -> list[str]:
     return names
 
 
-def _arrow(hop: HopPart, y: int) -> PathArrow:
+def _arrow(hop: HopPart, y: int, texts: Texts) -> PathArrow:
     ends = (y + 2, y + _ARROW_PX - 2)
     y_from, y_to = ends if hop.is_forward else ends[::-1]
     origin = f"{hop.source} {hop.source_version} · {hop.trust:.2f}"
-    return PathArrow(y_from=y_from, y_to=y_to, predicate=_fit(predicate_of(hop)), origin=_fit(origin))
+    return PathArrow(y_from=y_from, y_to=y_to, predicate=_fit(predicate_of(hop, texts)), origin=_fit(origin))
 
 
-def predicate_of(hop: HopPart) -> str:
+def predicate_of(hop: HopPart, texts: Texts) -> str:
     """The predicate for people: without the prefix of its vocabulary."""
-    return hop.predicate.rpartition(":")[2].replace("_", " ")
+    return texts.known("predicate", hop.predicate.rpartition(":")[2].replace("_", " "))
 
 
 def _cells(text: str) -> int:

@@ -6,14 +6,13 @@ Sources are JSON pointers (RFC 6901) into the same document, so that every state
 from collections.abc import Iterator
 from typing import Literal
 
-from medmm.report.document import CaseDocument, DraftPart, RegionPart, StatementPart, TaskPart
+from medmm.report.document import CaseDocument, CounterfactualPart, DraftPart, RegionPart, StatementPart, TaskPart
 from medmm.report.texts import Texts
 
 Certainty = Literal["very_likely", "likely", "leaning", "uncertain", "abstained"]
 # Probability from which a word applies; the legend in the texts repeats these numbers.
 _CERTAINTY_FROM: tuple[tuple[float, Certainty], ...] = ((0.95, "very_likely"), (0.80, "likely"), (0.60, "leaning"))
 CLOSE_CALL = 0.10
-MULTILABEL_THRESHOLD = 0.5
 _NAMES_SHOWN = 12
 
 
@@ -24,12 +23,22 @@ def certainty(task: TaskPart) -> Certainty:
     return next((word for limit, word in _CERTAINTY_FROM if task.confidence >= limit), "uncertain")
 
 
+def answer_names(task: TaskPart) -> tuple[str, ...]:
+    """The predicted class; where several can be true, every class that reaches its threshold, perhaps none.
+
+    Which ones do is the model's to say (`prediction_set`): each finding has a threshold of its own.
+    """
+    return task.prediction_set if task.kind == "multilabel" else (task.prediction,)
+
+
 def answer_titles(task: TaskPart, texts: Texts) -> str:
-    """The answer for people: the predicted class, or every class above one half where several can be true."""
-    if task.kind != "multilabel":
-        return title_of(task, task.prediction)
-    names = [label.title for label in task.classes if label.probability >= MULTILABEL_THRESHOLD]
-    return ", ".join(names) or texts("summary.none_above")
+    """The answer for people."""
+    return texts("draft.or").join(title_of(task, name) for name in answer_names(task)) or texts("summary.none_above")
+
+
+def covers(task: TaskPart) -> bool:
+    """Whether the prediction set is one that holds the truth at a stated coverage; findings and curves have none."""
+    return task.kind in ("exclusive", "ordinal", "ranking")
 
 
 def title_of(task: TaskPart, name: str) -> str:
@@ -182,14 +191,15 @@ def _answer(name: str, task: TaskPart, texts: Texts) -> StatementPart:
     answer, value = answer_titles(task, texts), f"{task.confidence:.2f}"
     sentences, keys = [], ["prediction", "confidence"]
     if task.abstained:
-        sentences.append(texts("draft.abstained", title=task.title, reason=task.abstain_reason).strip())
+        reason = texts.told(task.abstain_reason)
+        sentences.append(texts("draft.abstained", title=task.title, reason=reason).strip())
         sentences.append(texts("draft.abstained_leading", answer=answer, value=value))
         keys += ["abstained", "abstain_reason"]
     else:
         word = texts(f"certainty.{certainty(task)}")
         sentences.append(texts("draft.answer", title=task.title, answer=answer, certainty=word, value=value))
     titles = [title_of(task, label) for label in task.prediction_set]
-    if len(titles) > 1 and not says_set(task):
+    if len(titles) > 1 and covers(task) and not says_set(task):
         answers = texts("draft.or").join(titles)
         sentences.append(texts("draft.set", coverage=percent(task.coverage), answers=answers))
         keys += ["prediction_set", "coverage"]
@@ -204,6 +214,8 @@ def _basis(document: CaseDocument, texts: Texts) -> Iterator[StatementPart]:
     explained = {name: task for name, task in document.tasks.items() if task.why}
     for name, task in explained.items():
         yield from _share(name, task, texts)
+        yield from _sentence(name, task, texts)
+        yield from _counterfactuals(name, task, texts)
     if explained and not any(task.why.paths for task in explained.values() if task.why):
         sources = tuple(pointer("tasks", name, "why", "paths") for name in explained)
         yield StatementPart(text=texts("draft.no_paths"), sources=sources)
@@ -213,7 +225,7 @@ def _basis(document: CaseDocument, texts: Texts) -> Iterator[StatementPart]:
     for name, task in explained.items():
         for number, check in enumerate(task.why.checks if task.why else ()):
             if not check.is_passed:
-                text = texts("draft.check_failed", title=task.title, sentence=check.sentence)
+                text = texts("draft.check_failed", title=task.title, sentence=texts.told(check.sentence))
                 yield StatementPart(text=text, sources=(pointer("tasks", name, "why", "checks", number),))
 
 
@@ -232,6 +244,48 @@ def _share(name: str, task: TaskPart, texts: Texts) -> Iterator[StatementPart]:
     )
     at = pointer("tasks", name, "why")
     yield StatementPart(text=text, sources=(f"{at}/modalities", f"{at}/baseline_probability"))
+
+
+def _sentence(name: str, task: TaskPart, texts: Texts) -> Iterator[StatementPart]:
+    """Which sentence of the report speaks most for the answer, by its number: the draft quotes no report."""
+    sentences = task.why.sentences if task.why else ()
+    number = max(range(len(sentences)), key=lambda row: sentences[row].value, default=None)
+    if task.why is None or number is None or sentences[number].value <= 0:
+        return
+    text = texts(
+        "draft.sentence",
+        title=task.title, number=number + 1, count=len(sentences), answer=title_of(task, task.why.target),
+    )  # fmt: skip
+    yield StatementPart(text=text, sources=(pointer("tasks", name, "why", "sentences", number),))
+
+
+def _counterfactuals(name: str, task: TaskPart, texts: Texts) -> Iterator[StatementPart]:
+    for number, found in enumerate(task.why.counterfactuals if task.why else ()):
+        if found.removed:
+            text = texts("draft.counterfactual", title=task.title, sentence=counterfactual_sentence(task, found, texts))
+            yield StatementPart(text=text, sources=(pointer("tasks", name, "why", "counterfactuals", number),))
+
+
+def counterfactual_sentence(task: TaskPart, found: CounterfactualPart, texts: Texts) -> str:
+    """What the answer would be without the smallest set found, or that none was; sentences by number, in that order."""
+    if not found.removed:
+        return texts(f"why.no_counterfactual_{found.kind}", asked=found.n_asked, candidates=found.n_candidates)
+    numbers = {part.start: number + 1 for number, part in enumerate(task.why.sentences if task.why else ())}
+    names = [
+        part.text or part.concept
+        if found.kind == "concepts"
+        else texts("why.sentence_number", number=numbers[part.start])
+        if part.start in numbers
+        else texts("why.characters", start=part.start, end=part.end)
+        for part in found.removed
+    ]
+    text = texts(
+        f"why.counterfactual_{found.kind}",
+        names=texts("draft.or").join(names), candidates=found.n_candidates,
+        answer=title_of(task, found.answer), value=f"{found.probability:.2f}",
+    )  # fmt: skip
+    smallest = texts("why.is_smallest" if found.is_smallest else "why.may_be_smaller")
+    return f"{text}{texts('draft.between')}{smallest}"
 
 
 def _path(name: str, task: TaskPart, texts: Texts) -> Iterator[StatementPart]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from medmm.report.dicom.codes import class_code, coding_schemes, private_code
 from medmm.report.dicom.images import algorithm_parameters, regions_of
 from medmm.report.dicom.study import MANUFACTURER, ResultStudy, long_string, new_uid
-from medmm.report.document import StatementPart, TaskPart
-from medmm.report.words import percent
+from medmm.report.document import ClassProbability, StatementPart, TaskPart
+from medmm.report.texts import Texts
+from medmm.report.words import answer_names, covers, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -145,11 +146,6 @@ def _questions(study: ResultStudy) -> "Iterator[Any]":
     for name, task in study.report.content.tasks.items():
         question = private_code(name, task.title)
         labels = {label.name: label for label in task.classes}
-        answer = (
-            private_code("abstained", study.texts("summary.no_answer"))
-            if task.abstained
-            else class_code(labels[task.prediction])
-        )
         kept = private_code("prediction_set", f"Not excluded at {percent(task.coverage)} coverage")
         ranked = sorted(task.classes, key=lambda label: -label.probability)[:_CLASSES_STATED]
         measurements = [
@@ -164,14 +160,22 @@ def _questions(study: ResultStudy) -> "Iterator[Any]":
             algorithm_id=_algorithm(study),
             measurements=measurements,
             qualitative_evaluations=[
-                QualitativeEvaluation(question, answer),
+                *(QualitativeEvaluation(question, answer) for answer in _answers(task, labels, study.texts)),
                 *(QualitativeEvaluation(kept, class_code(labels[label])) for label in _set(task)),
             ],
         )
 
 
+def _answers(task: TaskPart, labels: "Mapping[str, ClassProbability]", texts: Texts) -> "list[Any]":
+    """Codes of the answer: one, but every finding that reaches its threshold where several can be true."""
+    if task.abstained:
+        return [private_code("abstained", texts("summary.no_answer"))]
+    found = [class_code(labels[name]) for name in answer_names(task)[:_CLASSES_STATED]]
+    return found or [private_code("none_found", texts("summary.none_above"))]
+
+
 def _set(task: TaskPart) -> "Sequence[str]":
-    return task.prediction_set[:_CLASSES_STATED]
+    return task.prediction_set[:_CLASSES_STATED] if covers(task) else ()
 
 
 def _probability(name: Any, value: float) -> Any:

@@ -16,6 +16,7 @@ from medmm.report.document import PathPart, WordPart
 from medmm.report.html import mark_words, render_case
 from medmm.report.pages import asset, json_island, shown
 from medmm.report.svg import draw_path, signed_bar, walk_names
+from medmm.report.texts import load_texts
 from medmm.results import Explanation
 from medmm.types import Report, Volume
 
@@ -270,7 +271,7 @@ def test_path_walked_backwards_keeps_its_arrow_at_the_object() -> None:
     }
     path = PathPart.model_validate({"score": 0.2, "origin": "report", "hops": [hop]})
 
-    drawing = draw_path(path)
+    drawing = draw_path(path, load_texts("en"))
 
     assert walk_names(path) == ["Mass", "Tumour"]
     assert drawing.arrows[0].y_to < drawing.arrows[0].y_from

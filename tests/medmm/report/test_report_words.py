@@ -120,11 +120,21 @@ def test_size_of_a_region_in_a_picture_is_not_given_in_millilitres() -> None:
 
 def test_several_answers_can_be_true_at_once() -> None:
     task = make_explanation().diagnosis.tasks["side"]
-    both = replace(task, kind="multilabel", probabilities=[0.7, 0.9])
-    neither = replace(task, kind="multilabel", probabilities=[0.1, 0.2])
+    both = replace(task, kind="multilabel", probabilities=[0.7, 0.9], prediction_set=("left", "right"))
+    neither = replace(task, kind="multilabel", probabilities=[0.1, 0.2], prediction_set=())
 
     assert "Side: Left side, Right side, likely" in _lines(tasks={"side": both})
-    assert "Side: none above 0.5, uncertain" in _lines(tasks={"side": neither})
+    assert "Side: none above its threshold, uncertain" in _lines(tasks={"side": neither})
+
+
+def test_which_findings_are_answered_goes_by_their_own_thresholds() -> None:
+    task = make_explanation().diagnosis.tasks["side"]
+    rare = replace(task, kind="multilabel", probabilities=[0.3, 0.6], prediction_set=("left",))
+
+    text = _lines(tasks={"side": rare})
+
+    assert "Side: Left side, more likely than not" in text
+    assert "At 90% coverage" not in text  # thresholds are no prediction set
 
 
 @pytest.mark.parametrize(
