@@ -9,6 +9,7 @@ from medmm.errors import UsageError
 
 # What the large networks (trunk, image network, text encoder) compute in; everything behind them is float32.
 Precision = Literal["float32", "bfloat16"]
+GPU_BATCH_MIB = 2048.0  # of one pass that several cases share: a small part of any GPU that inference runs on
 logger = logging.getLogger(__name__)
 
 
@@ -37,6 +38,27 @@ def choose_device(name: str = "auto") -> torch.device:
     elif device.type != "cpu":
         raise UsageError(f"Expected a device auto, cpu, cuda or cuda:N (got {name!r}).", code="device.none")
     return device
+
+
+def list_gpus() -> tuple[str, ...]:
+    """Return the names of all GPUs.
+
+    Raises:
+        UsageError: `device.none` where there is none.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        raise UsageError(
+            "Expected CUDA devices (PyTorch finds none).",
+            code="device.none",
+            remedy="Use --device cpu, or install a PyTorch build for this machine's GPUs and their driver.",
+        )
+    return tuple(f"cuda:{number}" for number in range(count))
+
+
+def choose_batch_mib(device: torch.device) -> float:
+    """Return the memory, in MiB, of one pass that several cases share; 0 on a CPU, which one case keeps busy."""
+    return 0.0 if device.type == "cpu" else GPU_BATCH_MIB
 
 
 def is_bfloat16_fast(device: torch.device) -> bool:

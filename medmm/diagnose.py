@@ -12,7 +12,7 @@ from kg import KnowledgeGraph
 from medmm.cases import EVERY_SERIES
 from medmm.checkpoint import OWN_TEXT, OWN_TEXT_SOURCE, LoadedModel, load_checkpoint
 from medmm.config import MODALITIES, RegionSpec, TaskSpec, TextSpec
-from medmm.device import Precision, choose_device
+from medmm.device import Precision, choose_batch_mib, choose_device
 from medmm.encoders.lstm_text import LSTM_CONFIG, LstmTextEncoder
 from medmm.encoders.text import TextEncoder
 from medmm.errors import InputError, UsageError
@@ -68,15 +68,16 @@ class Diagnoser:
         notes: tuple[Note, ...] = (),
         members: "Sequence[Diagnoser]" = (),
         precision: Precision = "float32",
+        batch_mib: float = 0,
     ) -> None:
         self.loaded = loaded
         self.model = loaded.model.to(device).eval().requires_grad_(False)
         self.device = device
-        self.reader = CaseReader(self.model, text_encoder, graph, precision)
+        self.reader = CaseReader(self.model, text_encoder, graph, precision, batch_mib)
         self.notes = notes
         self.members = tuple(members)
         self._check_members()
-        self._latest: tuple[Case, CaseView] | None = None
+        self._views: dict[int, CaseView] = {}
 
     @property
     def spec(self) -> ModelSpec:
@@ -159,10 +160,26 @@ class Diagnoser:
         return explain_case(self, case, diagnosis, level, methods or ExplanationMethods())
 
     def view(self, case: Case) -> CaseView:
-        """Return the case as the model reads it; kept for the latest case."""
-        if self._latest is None or self._latest[0] is not case:
-            self._latest = (case, self.reader.read(case))
-        return self._latest[1]
+        """Return the case as the model reads it; kept for the latest case, or those that were read together."""
+        if id(case) not in self._views:
+            self._views = {}
+            self._views = {id(case): self.reader.read(case)}  # a view holds its case, so that its id stays its own
+        return self._views[id(case)]
+
+    def size_of(self, case: Case) -> float:
+        """Return the share of one pass of the large networks that a case fills; 1 and more: it is looked at alone."""
+        return self.reader.size_of(case)
+
+    def read_together(self, cases: Sequence[Case]) -> None:
+        """Let the large networks look at several cases in shared passes; `diagnose` and `explain` go on from there.
+
+        Raises:
+            InputError: Where any of the cases cannot be read; each can still be diagnosed alone.
+        """
+        self._views = {}
+        self._views = {id(view.case): view for view in self.reader.read_together(cases)}
+        for one in self.members:
+            one.read_together(cases)
 
     @torch.no_grad()
     def answer(self, view: CaseView) -> ModelOutput:
@@ -299,7 +316,12 @@ class Diagnoser:
 
 
 def load_model(
-    name: str, device: str = "auto", *, allow_other_graph: bool = False, precision: Precision = "float32"
+    name: str,
+    device: str = "auto",
+    *,
+    allow_other_graph: bool = False,
+    precision: Precision = "float32",
+    batch_mib: float | None = 0,
 ) -> Diagnoser:
     """Return a model ready to diagnose, by shipped name, local directory, or Hugging Face id.
 
@@ -310,16 +332,19 @@ def load_model(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         allow_other_graph: Run although the knowledge graph is not the one the model was trained with.
         precision: Of the large networks: `bfloat16` halves their memory and time on a recent GPU.
+        batch_mib: Memory of one pass that several cases share (`Diagnoser.read_together`), in MiB; 0: none is shared;
+            None: as suits the device.
     Raises:
         UsageError: `model.*` for a bad directory, `kg.version` for another graph, `device.none` for a missing GPU.
     """
+    place = choose_device(device)
     folder = find_model(name)
     loaded = load_checkpoint(folder)
     config = loaded.model.config
     graph, notes = _graph_for(config.graph.hash, allow_other_graph) if config.graph is not None else (None, ())
     text_encoder = _text_encoder(folder, config.text) if config.text is not None else None
     members = [
-        load_model(str(path), device, allow_other_graph=allow_other_graph, precision=precision)
+        load_model(str(path), device, allow_other_graph=allow_other_graph, precision=precision, batch_mib=batch_mib)
         for path in sorted((folder / MEMBERS).glob("*"))
         if path.is_dir()
     ]
@@ -327,10 +352,11 @@ def load_model(
         loaded,
         text_encoder=text_encoder,
         graph=graph,
-        device=choose_device(device),
+        device=place,
         notes=notes,
         members=members,
         precision=precision,
+        batch_mib=choose_batch_mib(place) if batch_mib is None else batch_mib,
     )
 
 

@@ -16,18 +16,21 @@ from medmm.encoders.graph import graph_input
 from medmm.encoders.images import pool_maps
 from medmm.encoders.lstm_text import LstmTextEncoder
 from medmm.encoders.record import encode_record
-from medmm.encoders.slice_unet import TrunkOutput, look
+from medmm.encoders.slice_unet import NEIGHBOURS, TrunkOutput, look, look_together
 from medmm.encoders.text import Encoded, TextEncoder
 from medmm.encoders.tokens import Tokens
 from medmm.encoders.volume import VolumeSummary, summarise
 from medmm.errors import UsageError
 from medmm.evidence import Evidence, answer_concepts, report_evidence, seeds, walk_scores
 from medmm.model import ModelInputs, MultimodalModel
-from medmm.preprocess import PreparedVolume, prepare_volume
-from medmm.preprocess_images import PreparedImages, prepare_images
+from medmm.passes import in_passes, rows_that_fit
+from medmm.preprocess import PreparedVolume, count_slices, prepare_volume
+from medmm.preprocess_images import PreparedImages, count_images, prepare_images
 from medmm.types import Case, Note, Record, Report
 
 IMAGES_AT_ONCE = 16  # bounds the memory that a case of hundreds of images takes
+_Seen = tuple[PreparedVolume | None, TrunkOutput | None]
+_Mapped = tuple[PreparedImages | None, Tensor | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +79,8 @@ class CaseView:
 class CaseReader:
     """The frozen front of a model: trunk, text encoder and graph, applied to one case at a time.
 
-    `precision` is that of the large networks; what they give is float32 again.
+    `precision` is that of the large networks; what they give is float32 again. `batch_mib` is the memory of one pass
+    that several cases share (see `medmm.passes`); 0: each case is looked at by itself.
     """
 
     def __init__(
@@ -85,10 +89,12 @@ class CaseReader:
         text_encoder: TextEncoder | LstmTextEncoder | None,
         graph: KnowledgeGraph | None,
         precision: Precision = "float32",
+        batch_mib: float = 0,
     ) -> None:
         self.precision: Precision = precision
         self.model = model
         self.config = model.config
+        self.rows_at_once = _rows_at_once(model, batch_mib) if batch_mib > 0 else None
         self.text_encoder = text_encoder
         self.graph = graph
         if text_encoder is not None and self.config.text is not None and text_encoder.width != self.config.text.width:
@@ -99,15 +105,45 @@ class CaseReader:
             )
         self.answers = answer_concepts(model.labels.tasks, graph) if graph is not None else frozenset()
 
-    @torch.no_grad()
     def read(self, case: Case) -> CaseView:
         """Return the case's features and what they were made from.
 
         Raises:
             InputError: Where a volume cannot be used (see `medmm.preprocess`).
         """
-        prepared, seen, summary = self._volume(case)
-        images, maps = self._images(case)
+        return self.read_together([case])[0]
+
+    @torch.no_grad()
+    def read_together(self, cases: Sequence[Case]) -> list[CaseView]:
+        """Return several cases read; trunk and image network look at them in shared passes where there is a budget.
+
+        Raises:
+            InputError: Where a volume of any of the cases cannot be used.
+        """
+        volumes = self._look_at_volumes([self._prepare_volume(case) for case in cases])
+        images = self._look_at_images([self._prepare_images(case) for case in cases])
+        return [self._view(case, *seen, *maps) for case, seen, maps in zip(cases, volumes, images, strict=True)]
+
+    def size_of(self, case: Case) -> float:
+        """Return the share of one pass that a case fills; 1 and more: it is looked at alone."""
+        if self.rows_at_once is None:
+            return 1.0
+        if self.config.volume is not None:
+            rows = 2 * count_slices(case.volumes, self.config.volume.preprocessing)  # each also mirrored
+        elif self.config.images is not None:
+            rows = count_images(case.volumes, self.config.images.preprocessing)
+        else:
+            rows = 0
+        return rows / self.rows_at_once
+
+    def _view(
+        self,
+        case: Case,
+        prepared: PreparedVolume | None,
+        seen: TrunkOutput | None,
+        images: PreparedImages | None,
+        maps: Tensor | None,
+    ) -> CaseView:
         notes: list[Note] = [] if images is None else list(images.notes)
         report = case.report if case.report is not None and case.report.text.strip() else None
         encoded, states = self._text(report, notes)
@@ -121,7 +157,9 @@ class CaseReader:
             encoded=encoded,
             mentions=self.mentions(report),
             notes=tuple(notes),
-            features=CaseFeatures(summary=summary, images=self.pool(maps), text=states, record=record),
+            features=CaseFeatures(
+                summary=self._summary(prepared, seen), images=self.pool(maps), text=states, record=record
+            ),
         )
         return self.consult_graph(view)
 
@@ -159,39 +197,60 @@ class CaseReader:
         subgraph = self.graph.subgraph(starts, self.config.graph.size)
         return subgraph, {task.name: walk_scores(scores, self.graph, task) for task in self.model.labels.fusion_tasks()}
 
-    def _volume(self, case: Case) -> tuple[PreparedVolume | None, TrunkOutput | None, VolumeSummary | None]:
+    def _prepare_volume(self, case: Case) -> PreparedVolume | None:
         if self.config.volume is None:
-            return None, None, None
-        prepared = prepare_volume(case.volumes, self.config.volume.preprocessing)
-        if prepared is None:
-            return None, None, None
-        device = next(self.model.trunk.parameters()).device
-        volume = torch.from_numpy(prepared.array)[None].to(device)
-        present = torch.from_numpy(prepared.present)[None].to(device)
-        with self._fast(device):
-            seen = look(self.model.trunk, volume, present)
-        return prepared, seen, summarise(seen, volume, present)
+            return None
+        return prepare_volume(case.volumes, self.config.volume.preprocessing)
 
-    def look_at_images(self, array: Tensor) -> Tensor:
-        """Return the feature maps (n, F, *s) of prepared images (n, 1, *S); gradients pass where they are on."""
+    def _prepare_images(self, case: Case) -> PreparedImages | None:
+        if self.config.images is None:
+            return None
+        return prepare_images(case.volumes, self.config.images.preprocessing)
+
+    def _look_at_volumes(self, cases: Sequence[PreparedVolume | None]) -> list[_Seen]:
+        inputs = [self._tensors(prepared) for prepared in cases if prepared is not None]
+        if not inputs:
+            return [(None, None)] * len(cases)
+        with self._fast(inputs[0][0].device):
+            if self.rows_at_once is None:
+                seen = iter([look(self.model.trunk, *pair) for pair in inputs])
+            else:
+                seen = iter(look_together(self.model.trunk, inputs, self.rows_at_once))
+        return [(prepared, None if prepared is None else next(seen)) for prepared in cases]
+
+    def _tensors(self, prepared: PreparedVolume) -> tuple[Tensor, Tensor]:
+        """Volume (1, C, D, H, W) and presence (1, C) on the trunk's device."""
+        device = next(self.model.trunk.parameters()).device
+        return torch.from_numpy(prepared.array)[None].to(device), torch.from_numpy(prepared.present)[None].to(device)
+
+    def _summary(self, prepared: PreparedVolume | None, seen: TrunkOutput | None) -> VolumeSummary | None:
+        return None if prepared is None or seen is None else summarise(seen, *self._tensors(prepared))
+
+    def _look_at_images(self, cases: Sequence[PreparedImages | None]) -> list[_Mapped]:
+        arrays = [torch.from_numpy(prepared.array) for prepared in cases if prepared is not None]
+        if not arrays:
+            return [(None, None)] * len(cases)
+        if self.rows_at_once is None:
+            maps = iter([self.look_at_images(array) for array in arrays])
+        else:
+            maps = iter([part[0] for part in in_passes(self._one_pass, arrays, self.rows_at_once)])
+        return [(prepared, None if prepared is None else next(maps)) for prepared in cases]
+
+    def _one_pass(self, images: Tensor) -> tuple[Tensor]:
         network = self.model.image_network
         device = next(network.parameters()).device
         with self._fast(device):
-            return torch.cat([network(part.to(device)).float() for part in array.split(IMAGES_AT_ONCE)])
+            return (network(images.to(device)).float(),)
+
+    def look_at_images(self, array: Tensor) -> Tensor:
+        """Return the feature maps (n, F, *s) of prepared images (n, 1, *S); gradients pass where they are on."""
+        return torch.cat([self._one_pass(part)[0] for part in array.split(IMAGES_AT_ONCE)])
 
     def pool(self, maps: Tensor | None) -> Tensor | None:
         """Return the image vectors (N, P) that feature maps are pooled to."""
         if maps is None or self.config.images is None:
             return None
         return pool_maps(maps, self.config.images.grid)
-
-    def _images(self, case: Case) -> tuple[PreparedImages | None, Tensor | None]:
-        if self.config.images is None:
-            return None, None
-        prepared = prepare_images(case.volumes, self.config.images.preprocessing)
-        if prepared is None:
-            return None, None
-        return prepared, self.look_at_images(torch.from_numpy(prepared.array))
 
     def _text(self, report: Report | None, notes: list[Note]) -> tuple[Encoded | None, Tensor | None]:
         if report is None:
@@ -245,6 +304,17 @@ class CaseReader:
             if task.classes[best].concept:
                 found.append(Evidence(concept=task.classes[best].concept, weight=float(chances[best]), origin="image"))
         return found
+
+
+def _rows_at_once(model: MultimodalModel, batch_mib: float) -> int:
+    config = model.config
+    if config.volume is not None:
+        spec = config.volume.preprocessing
+        row = (len(spec.roles) * (NEIGHBOURS + 1), spec.size_pixels, spec.size_pixels)
+        return rows_that_fit(model.trunk, "slices", row, batch_mib)
+    if config.images is not None:
+        return rows_that_fit(model.image_network, "forward", (1, *config.images.preprocessing.size_pixels), batch_mib)
+    return 1
 
 
 def collate(cases: Sequence[CaseFeatures], reader: CaseReader) -> ModelInputs:

@@ -73,7 +73,7 @@ def prepare_volume(volumes: Mapping[str, Volume], spec: Preprocessing) -> Prepar
     Raises:
         InputError: `series.too_few` below `min_slices`; `image.constant` and `image.nonfinite` for unusable voxels.
     """
-    reference_role = next((role for role in spec.reference_order if role in volumes), None)
+    reference_role = _reference_role(volumes, spec)
     if reference_role is None:
         return None
     reference = volumes[reference_role]
@@ -90,6 +90,16 @@ def prepare_volume(volumes: Mapping[str, Volume], spec: Preprocessing) -> Prepar
         notes.extend(volumes[role].notes)
     present = np.array([role in volumes for role in spec.roles])
     return PreparedVolume(array=np.stack(channels), present=present, grid=grid, notes=tuple(dict.fromkeys(notes)))
+
+
+def count_slices(volumes: Mapping[str, Volume], spec: Preprocessing) -> int:
+    """Return how many slices D `prepare_volume` will give; 0 where the case has no volume for the model."""
+    role = _reference_role(volumes, spec)
+    return 0 if role is None else _depth(volumes[role], spec)
+
+
+def _reference_role(volumes: Mapping[str, Volume], spec: Preprocessing) -> str | None:
+    return next((role for role in spec.reference_order if role in volumes), None)
 
 
 def region_to_model_grid(mask: np.ndarray, grid: ModelGrid) -> np.ndarray:
@@ -123,7 +133,7 @@ def _check_finite(voxels: np.ndarray, role: str) -> None:
 
 def _model_grid(reference: Volume, role: str, spec: Preprocessing) -> ModelGrid:
     i, j, k = reference.shape
-    spacing_i, spacing_j, spacing_k = reference.spacing_mm
+    spacing_i, spacing_j, _ = reference.spacing_mm
     if k < spec.min_slices:
         raise InputError(
             f"Expected at least {spec.min_slices} axial slices in {role} (got {k}).",
@@ -132,14 +142,19 @@ def _model_grid(reference: Volume, role: str, spec: Preprocessing) -> ModelGrid:
         )
     edge_mm = max(i * spacing_i, j * spacing_j)
     padded = (max(i, round(edge_mm / spacing_i)), max(j, round(edge_mm / spacing_j)))
-    depth = k if spacing_k >= spec.min_slice_spacing_mm else round(k * spacing_k / spec.min_slice_spacing_mm)
     return ModelGrid(
         role=role,
         source_shape=reference.shape,
         affine_ras=reference.affine_ras,
         padded_ij=padded,
-        shape=(max(depth, spec.min_slices), spec.size_pixels, spec.size_pixels),
+        shape=(_depth(reference, spec), spec.size_pixels, spec.size_pixels),
     )
+
+
+def _depth(reference: Volume, spec: Preprocessing) -> int:
+    k, spacing_k = reference.shape[2], reference.spacing_mm[2]
+    depth = k if spacing_k >= spec.min_slice_spacing_mm else round(k * spacing_k / spec.min_slice_spacing_mm)
+    return max(depth, spec.min_slices)
 
 
 def _on_grid_of(volume: Volume, reference: Volume) -> np.ndarray:

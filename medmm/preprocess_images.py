@@ -114,6 +114,13 @@ def prepare_images(volumes: Mapping[str, Volume], spec: ImagePreprocessing) -> P
     return PreparedImages(array=np.concatenate(arrays)[:, None], grids=tuple(grids), notes=tuple(dict.fromkeys(notes)))
 
 
+def count_images(volumes: Mapping[str, Volume], spec: ImagePreprocessing) -> int:
+    """Return how many images N `prepare_images` gives at most."""
+    if len(spec.size_pixels) == 3:
+        return len(volumes)
+    return sum(min(volume.shape[slice_axis(volume)], spec.slices_per_series) for volume in volumes.values())
+
+
 def slice_axis(volume: Volume) -> int:
     """Return the axis (0, 1 or 2) along which slices were acquired: the one that spares two others most alike in size.
 

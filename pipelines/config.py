@@ -35,6 +35,13 @@ class RunConfig(BaseModel):
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="of the large networks; bfloat16 is for recent GPUs"
     )
+    batch_mib: int | None = Field(
+        default=None,
+        ge=0,
+        le=1_000_000,
+        description="memory of one pass of the network that several studies share; 0: one study at a time; by default "
+        "2048 on a GPU and 0 on a CPU",
+    )
     seed: int = Field(default=0, ge=0, description="start of every random number")
 
     @field_validator("formats")

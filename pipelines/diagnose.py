@@ -6,7 +6,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,12 +20,12 @@ from pipelines.case_output import close_case, is_kept, stamp_of
 from pipelines.config import RunConfig, RunLimits
 from pipelines.engine import StopSwitch, listening
 from pipelines.events import CaseDone, Found, Listener, RunSummary, Told, ignore
-from pipelines.judge import DiagnosesCases
+from pipelines.judge import Load
 from pipelines.ledger import Entry, Fingerprint, Ledger, LedgerState, read_ledger
 from pipelines.output import OutputFolder, check_apart, clear, clear_staging, locked, prepare
 from pipelines.provenance import RunRecord, fingerprint_of
 from pipelines.redaction import identifiers, redacting
-from pipelines.runners import Runner, Setting, open_runner
+from pipelines.runners import OpenRunner, Runner, Setting, open_runner
 
 if TYPE_CHECKING:
     from medmm.diagnose import ModelSpec
@@ -39,9 +39,8 @@ class NoStudyError(UsageError):
 class Job:
     """One batch run. `shard` is (i, n): only the studies of part i of n, 1-based.
 
-    `index` remembers headers from run to run. `device` tells Ray whether workers want GPUs; the model itself is on the
-    device that `load` puts it on. `ready` are the files that may be read, for folders that still fill: a study with any
-    other file waits. None for folders that are complete.
+    `index` remembers headers from run to run. `device`: see `pipelines.runners.devices_of`. `ready` are the files that
+    may be read, for folders that still fill: a study with any other file waits. None for folders that are complete.
     """
 
     folder: Path
@@ -62,15 +61,21 @@ class Job:
 
 
 def diagnose_folder(
-    job: Job, load: Callable[[], DiagnosesCases], listen: Listener = ignore, switch: StopSwitch | None = None
+    job: Job,
+    load: Load,
+    listen: Listener = ignore,
+    switch: StopSwitch | None = None,
+    open_runner: OpenRunner = open_runner,
 ) -> RunSummary:
     """Diagnose every study of a folder and write results, failures, reports and the record of the run.
 
     Args:
         job: What to do and where.
-        load: Returns the model; called once the output folder is known to be usable.
+        load: Puts the model on a device; called once the output folder is known to be usable. For several devices it
+            has to be picklable, as `ModelSource` is.
         listen: Is told what happens.
         switch: Ends the run in order when turned on; Ctrl-C and SIGTERM turn it on.
+        open_runner: Where the model is loaded and cases are worked on.
     Returns:
         The counts, times and peak memory; they are in `run.json` too.
     Raises:

@@ -2,8 +2,10 @@
 
 import hashlib
 import importlib
+import logging
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -20,6 +22,7 @@ from pipelines.engine import Refused, StageClock, attempt
 if TYPE_CHECKING:
     from medmm.diagnose import ModelSpec
 
+logger = logging.getLogger(__name__)
 # How the death of a decoder shows; a machine short of memory or time for a moment may do better the second time.
 _WORTH_ANOTHER_TRY = frozenset(("decode.failed", "limit.memory", "limit.time"))
 _LOADED_ON_FIRST_USE = (
@@ -44,6 +47,12 @@ class DiagnosesCases(Protocol):
     def device(self) -> object:
         """Where it runs; its text names the device."""
 
+    def size_of(self, case: Case) -> float:
+        """Return the share that a case has of one pass of the model; 1 and more: it is looked at alone."""
+
+    def read_together(self, cases: Sequence[Case]) -> None:
+        """Look at several cases together; `diagnose` and `explain` of each go on from there."""
+
     def diagnose(self, case: Case) -> Diagnosis:
         """Return the answers for a case."""
 
@@ -55,6 +64,30 @@ class DiagnosesCases(Protocol):
         methods: ExplanationMethods | None = None,
     ) -> Explanation:
         """Return why."""
+
+
+Load = Callable[[str], DiagnosesCases]  # puts the model on a device
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """How a run loads its model: by name, as its settings say. Another process can be told so."""
+
+    name: str
+    config: RunConfig
+
+    def __call__(self, device: str) -> DiagnosesCases:
+        """Return the model on a device; raises as `medmm.load_model`."""
+        from medmm.diagnose import load_model
+
+        config = self.config
+        return load_model(
+            self.name,
+            device=device,
+            allow_other_graph=config.allow_other_graph,
+            precision=config.precision,
+            batch_mib=config.batch_mib,
+        )
 
 
 def preload() -> None:
@@ -102,9 +135,26 @@ class Judge:
     config: RunConfig
     clock: StageClock
 
-    def judge(self, case: Case) -> Judged | Refused:
-        """Return the diagnosis and explanation of a case, or why there is none."""
-        case = self._guarded(case)
+    def judge(self, cases: Sequence[Case]) -> list[Judged | Refused]:
+        """Return the diagnosis and explanation of each case, or why there is none.
+
+        Several cases are looked at by the large networks together. Where that fails each is looked at alone, so that
+        a case costs no other one its answer.
+        """
+        guarded = [self._guarded(case) for case in cases]
+        if len(guarded) > 1:
+            self._look_together(guarded)
+        return [self._judge(case) for case in guarded]
+
+    def _look_together(self, cases: Sequence[Case]) -> None:
+        started = time.perf_counter()
+        failed = attempt("diagnose", lambda: self.model.read_together(cases))
+        if isinstance(failed, Refused):
+            logger.info("%d cases could not be looked at together (%s)", len(cases), failed.code)
+            _free_device_memory()
+        self.clock.add("diagnose", time.perf_counter() - started, cases=0)
+
+    def _judge(self, case: Case) -> Judged | Refused:
         _seed(self.config.seed, case.input_hashes)
         diagnosis = attempt("diagnose", lambda: self._diagnose(case), self.clock)
         if isinstance(diagnosis, Refused) and diagnosis.code == "limit.gpu_memory":

@@ -1,26 +1,29 @@
-"""Where the cases of a run are worked on: on this machine, or by the workers of a Ray cluster.
+"""Where the cases of a run are worked on: in this process, in one for each device, or by the workers of a Ray cluster.
 
-A runner knows the model's `spec` and `device` and yields how each case ended. Both kinds do the same steps with the
+A runner knows the model's `spec` and `device` and yields how each case ended. All kinds do the same steps with the
 same code, so results are the same.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from medmm.cases import CasePlan
+from medmm.errors import UsageError
 from pipelines.case_output import CaseWriter, Written
 from pipelines.config import RunConfig, RunLimits
 from pipelines.engine import Outcome, Refused, StageClock, StopSwitch, run_local
+from pipelines.engine.devices import DevicePool
 from pipelines.engine.ray import RayPool, cluster
-from pipelines.judge import CaseReader, DiagnosesCases, Judge, preload
+from pipelines.judge import CaseReader, DiagnosesCases, Judge, Load, preload
 from pipelines.output import OutputFolder
 
 if TYPE_CHECKING:
     from medmm.diagnose import ModelSpec
 
-Load = Callable[[], DiagnosesCases]
+ALL_GPUS = "cuda:all"
 Outcomes = Iterator[Outcome[CasePlan, Written]]
 
 
@@ -45,8 +48,11 @@ class Runner(Protocol):
     def device(self) -> object:
         """Where it runs; its text names the device."""
 
-    def run(self, plans: Sequence[CasePlan], clock: StageClock, switch: StopSwitch) -> Outcomes:
+    def run(self, plans: Iterable[CasePlan], clock: StageClock, switch: StopSwitch) -> Outcomes:
         """Yield how each case ended; its files are on the disk by then."""
+
+
+OpenRunner = Callable[[str, Load, Setting, str], AbstractContextManager[Runner]]  # as `open_runner`
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,7 @@ class LocalRunner:
         """Where it runs."""
         return self.model.device
 
-    def run(self, plans: Sequence[CasePlan], clock: StageClock, switch: StopSwitch) -> Outcomes:
+    def run(self, plans: Iterable[CasePlan], clock: StageClock, switch: StopSwitch) -> Outcomes:
         """Yield outcomes in the order of the plans."""
         setting = self.setting
         preload()
@@ -74,6 +80,7 @@ class LocalRunner:
             plans,
             read=CaseReader(setting.limits.for_dicom(), clock).read,
             judge=Judge(self.model, setting.config, clock).judge,
+            size=self.model.size_of,
             write=CaseWriter(setting.folder, setting.config, clock).write,
             workers=setting.workers,
             switch=switch,
@@ -82,7 +89,7 @@ class LocalRunner:
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """What a Ray worker sends back: how the case ended, and the seconds per stage."""
+    """What a worker sends back: how the case ended, and the seconds per stage since the case before."""
 
     result: Written | Refused
     stages: Mapping[str, Mapping[str, float]]
@@ -90,14 +97,14 @@ class Worked:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a Ray worker says of its model."""
+    """What a worker says of its model."""
 
     spec: "ModelSpec"
     device: str
 
 
-class CaseWork:
-    """All steps of one case in one process; a Ray worker holds one."""
+class RayWork:
+    """All steps of one case, one after the other; a Ray worker holds one."""
 
     def __init__(self, model: DiagnosesCases, setting: Setting) -> None:
         preload()
@@ -111,19 +118,42 @@ class CaseWork:
         """Read, diagnose, explain and write a case."""
         setting, clock = self.setting, StageClock()
         case = CaseReader(setting.limits.for_dicom(), clock).read(plan)
-        judged = case if isinstance(case, Refused) else Judge(self.model, setting.config, clock).judge(case)
+        judged = case if isinstance(case, Refused) else Judge(self.model, setting.config, clock).judge([case])[0]
         if isinstance(judged, Refused):
-            return Worked(judged, clock.table())
-        return Worked(CaseWriter(setting.folder, setting.config, clock).write(plan, judged), clock.table())
+            return Worked(judged, clock.take())
+        return Worked(CaseWriter(setting.folder, setting.config, clock).write(plan, judged), clock.take())
+
+
+class RunnerOfDevice:
+    """A local runner in the process of one device."""
+
+    def __init__(self, load: Load, setting: Setting, device: str) -> None:
+        self._local = LocalRunner(load(device), setting)
+
+    def about(self) -> About:
+        """The model's spec and device."""
+        return About(self._local.spec, str(self._local.device))
+
+    def run(self, plans: Iterable[CasePlan], switch: StopSwitch) -> Iterator[Outcome[CasePlan, Worked]]:
+        """Yield outcomes in the order of the plans."""
+        clock = StageClock()
+        for outcome in self._local.run(plans, clock, switch):
+            yield Outcome(outcome.plan, Worked(outcome.result, clock.take()))
+
+
+class Pool(Protocol):
+    """Workers that hold the model, in processes of this machine or of a cluster."""
+
+    def run(self, plans: Iterable[CasePlan], switch: StopSwitch) -> Iterator[Outcome[CasePlan, Worked]]:
+        """Yield outcomes as they come."""
 
 
 @dataclass(frozen=True, slots=True)
-class RayRunner:
-    """The model in every worker of a Ray cluster; the output folder is one that all of them see."""
+class PoolRunner:
+    """The model in every worker of a pool; the output folder is one that all of them see."""
 
-    pool: RayPool[CasePlan, Any]
+    pool: Pool
     about: About
-    setting: Setting = field(repr=False)
 
     @property
     def spec(self) -> "ModelSpec":
@@ -135,11 +165,11 @@ class RayRunner:
         """Where it runs."""
         return self.about.device
 
-    def run(self, plans: Sequence[CasePlan], clock: StageClock, switch: StopSwitch) -> Outcomes:
+    def run(self, plans: Iterable[CasePlan], clock: StageClock, switch: StopSwitch) -> Outcomes:
         """Yield outcomes as they come."""
         for outcome in self.pool.run(plans, switch):
             if isinstance(outcome.result, Refused):
-                yield outcome
+                yield Outcome(outcome.plan, outcome.result)
                 continue
             clock.merge(outcome.result.stages)
             yield Outcome(outcome.plan, outcome.result.result)
@@ -151,23 +181,62 @@ def open_runner(engine: str, load: Load, setting: Setting, device: str = "auto")
 
     Args:
         engine: `local` or `ray`.
-        load: Returns the model; for `ray` it is sent to the workers.
+        load: Puts the model on a device; for `ray` and for several devices it is sent to the workers.
         setting: For every case.
-        device: `cpu` asks the cluster for no GPU; otherwise each worker gets one where there are some.
+        device: As `devices_of` takes it. `cpu` asks a cluster for no GPU; otherwise each worker gets one where there
+            are some.
     Raises:
-        UsageError: What is wrong with the model or the cluster.
+        UsageError: What is wrong with the model, the devices or the cluster.
     """
-    if engine == "local":
-        yield LocalRunner(load(), setting)
+    devices = devices_of(device)
+    if engine == "local" and len(devices) == 1:
+        yield LocalRunner(load(devices[0]), setting)
         return
+    if engine == "local":
+        each = replace(setting, workers=max(1, setting.workers // len(devices)))
+        with closing(DevicePool(partial(RunnerOfDevice, load, each), devices)) as pool:
+            yield _pool_runner(pool)
+        return
+    if len(devices) > 1:
+        raise UsageError(
+            "Expected one --device with --engine ray (got several).",
+            code="config.key",
+            remedy="Each worker takes a GPU where there are some; --workers says how many there are.",
+        )
     with cluster():
         import ray
 
         has_gpu = device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
-        pool = RayPool(lambda: CaseWork(load(), setting), workers=setting.workers, gpus=float(has_gpu))
-        try:
-            about = pool.begin()
-            assert isinstance(about, About)
-            yield RayRunner(pool, about, setting)
-        finally:
-            pool.close()
+        make = partial(_ray_work, load, setting, device)
+        with closing(RayPool[CasePlan, Worked](make, workers=setting.workers, gpus=float(has_gpu))) as workers:
+            yield _pool_runner(workers)
+
+
+def devices_of(text: str) -> tuple[str, ...]:
+    """Return the devices that `--device` names: one, several with commas between them, or `cuda:all`.
+
+    Raises:
+        UsageError: `device.none` for an empty name, for devices of several kinds, and where there is no GPU at all.
+    """
+    if text == ALL_GPUS:
+        from medmm.device import list_gpus
+
+        return list_gpus()
+    devices = tuple(name.strip() for name in text.split(","))
+    if len(devices) > 1 and (not all(devices) or len({name.partition(":")[0] for name in devices}) > 1):
+        raise UsageError(
+            "Expected devices of one kind (results of a CPU and a GPU differ in the last digits).",
+            code="device.none",
+            remedy="For example --device cuda:0,cuda:1.",
+        )
+    return devices
+
+
+def _pool_runner(pool: DevicePool[CasePlan, Worked] | RayPool[CasePlan, Worked]) -> PoolRunner:
+    about = pool.begin()
+    assert isinstance(about, About)
+    return PoolRunner(pool, about)
+
+
+def _ray_work(load: Load, setting: Setting, device: str) -> RayWork:
+    return RayWork(load(device), setting)

@@ -8,6 +8,7 @@ studies appear by rename.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from medmm.dicom.discover import walk_files
 from pipelines.diagnose import Job, NoStudyError, diagnose_folder
 from pipelines.engine import StopSwitch, listening
 from pipelines.events import Listener, RunSummary, Told, ignore
-from pipelines.judge import DiagnosesCases
+from pipelines.judge import Load
+from pipelines.runners import OpenRunner, Runner, Setting, open_runner
 
 Snapshot = dict[str, tuple[int, int]]  # path to size and modification time in nanoseconds
 
@@ -91,7 +93,7 @@ def take_snapshot(places: Iterable[Path]) -> Snapshot:
 
 def diagnose_watching(
     job: Job,
-    load: Callable[[], DiagnosesCases],
+    load: Load,
     watch: Watch,
     listen: Listener = ignore,
     after_round: Callable[[RunSummary], None] = lambda summary: None,
@@ -101,7 +103,7 @@ def diagnose_watching(
 
     Args:
         job: The batch; its output folder may hold what an earlier watch wrote. Reports and records are watched too.
-        load: Returns the model; called once.
+        load: As for `diagnose_folder`; the model is loaded in the first round and kept.
         watch: Quiet period and pace.
         listen: Is told what happens in every round.
         after_round: Is told how each round ended, for example to send results back.
@@ -112,25 +114,31 @@ def diagnose_watching(
         UsageError: As `diagnose_folder`, except that a folder without studies is waited on.
         StopRun: The disk is full, or a signal; the same command goes on.
     """
-    models: list[DiagnosesCases] = []
-
-    def load_once() -> DiagnosesCases:
-        if not models:
-            models.append(load())
-        return models[0]
-
     places = [place for place in (job.folder, job.reports, job.records) if place is not None]
     summary: RunSummary | None = None
-    with listening(switch or StopSwitch()) as stop:
+    with listening(switch or StopSwitch()) as stop, ExitStack() as kept:
+        open_once = _opening_once(kept)
         for ready in complete_rounds(places, replace(watch, is_over=lambda: stop.is_on or watch.is_over())):
             listen(Told(f"{ready.changed} files are new or changed and quiet."))
+            this_round = replace(job, may_resume=True, ready=ready.quiet)
             try:
-                summary = diagnose_folder(
-                    replace(job, may_resume=True, ready=ready.quiet), load_once, listen, switch=stop
-                )
+                summary = diagnose_folder(this_round, load, listen, stop, open_once)
             except NoStudyError:
                 listen(Told("There is no complete study among them."))
                 continue
             after_round(summary)
         stop.raise_if_on()
     return summary
+
+
+def _opening_once(kept: ExitStack) -> OpenRunner:
+    """As `open_runner`, but the runner of the first round stays open, with its model, as long as `kept` does."""
+    runners: list[Runner] = []
+
+    @contextmanager
+    def open_once(engine: str, load: Load, setting: Setting, device: str) -> Iterator[Runner]:
+        if not runners:
+            runners.append(kept.enter_context(open_runner(engine, load, setting, device)))
+        yield runners[0]
+
+    return open_once

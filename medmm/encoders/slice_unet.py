@@ -4,6 +4,7 @@ Thick-slice MR (5 mm and more) has little to convolve across slices; a slice see
 Sequences are joined early: absent ones are zero and a constant channel per sequence says which are present.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,8 @@ from jaxtyping import Bool, Float
 from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 from torch.nn import functional
+
+from medmm.passes import in_passes
 
 NEIGHBOURS = 3  # slices below, at and above
 TrunkWidths = tuple[int, int, int, int, int, int]
@@ -112,6 +115,18 @@ def look(trunk: SliceUNet, volume: Float[Tensor, "B C D H W"], present: Bool[Ten
     mirrored = trunk(volume.flip(-1), present).region_logits.flip(-1)
     mean = mean_logits(plain.region_logits.float(), mirrored.float())
     return TrunkOutput(region_logits=mean, features=plain.features.float())
+
+
+def look_together(trunk: SliceUNet, cases: Sequence[tuple[Tensor, Tensor]], rows_at_once: int) -> list[TrunkOutput]:
+    """What `look` says of several (volume, present) with batches of one, in shared passes (see `medmm.passes`)."""
+    stacks = [with_neighbours(volume, present)[0] for volume, present in cases]
+    both_ways = [torch.cat([stack, stack.flip(-1)]) for stack in stacks]
+    found = []
+    for logits, features in in_passes(trunk.slices, both_ways, rows_at_once):
+        plain, mirrored = logits.chunk(2)
+        mean = mean_logits(plain, mirrored.flip(-1)).transpose(0, 1)[None]
+        found.append(TrunkOutput(mean, features.chunk(2)[0].float().transpose(0, 1)[None]))
+    return found
 
 
 def mean_logits(first: Float[Tensor, "*B"], second: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:

@@ -20,11 +20,11 @@ def demo(
     Example:
       medmm demo --out demo/
     """
-    from medmm.diagnose import load_model
     from pipelines.cli.console import RunView, show_summary
     from pipelines.config import RunConfig
     from pipelines.demo import count_right, prepare_demo
     from pipelines.diagnose import Job, diagnose_folder
+    from pipelines.judge import ModelSource
 
     model = prepare_demo(out, typer.echo)
     results = out / "results"
@@ -38,7 +38,7 @@ def demo(
         may_overwrite=True,
     )
     with RunView(is_quiet=False) as view:
-        summary = diagnose_folder(job, lambda: load_model(str(model.folder)), view)
+        summary = diagnose_folder(job, ModelSource(str(model.folder), job.config), view)
     show_summary(summary)
     for line in count_right(model.unseen, results):
         typer.echo(line)

@@ -40,7 +40,7 @@ def diagnose(
     include_report_text: Annotated[
         bool, typer.Option("--include-report-text", help="Show the words of the radiology report in the outputs.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, several with commas, or cuda:all.")] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes that read ahead; 0 chooses.")] = 0,
     engine: Annotated[
         str, typer.Option(help="local, or ray: the workers of a Ray cluster (extra `ray`).", metavar="local|ray")
@@ -94,7 +94,7 @@ def diagnose(
     from pipelines.diagnose import Job, diagnose_folder
     from pipelines.engine import StopSwitch
     from pipelines.events import RunSummary
-    from pipelines.judge import DiagnosesCases
+    from pipelines.judge import ModelSource
     from pipelines.send import parse_destination, send_results
     from pipelines.watch import Watch, diagnose_watching
 
@@ -129,11 +129,6 @@ def diagnose(
         index=index,
     )
 
-    def load() -> DiagnosesCases:
-        from medmm.diagnose import load_model
-
-        return load_model(model, device=device, allow_other_graph=config.allow_other_graph, precision=config.precision)
-
     destination = parse_destination(send_to) if send_to is not None else None
 
     def send_back(summary: RunSummary) -> None:
@@ -145,7 +140,7 @@ def diagnose(
             show_counts(summary)
         send_back(summary)
 
-    switch = StopSwitch()
+    load, switch = ModelSource(model, config), StopSwitch()
     try:
         with RunView(is_quiet=quiet) as view:
             if watch:  # until a signal, which ends in StopRun

@@ -41,11 +41,11 @@ class StageClock:
         self._seconds: dict[str, float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
 
-    def add(self, stage: str, seconds: float) -> None:
-        """Count one run of a stage."""
+    def add(self, stage: str, seconds: float, cases: int = 1) -> None:
+        """Count the seconds of a stage, and the cases that it is done with by then."""
         with self._lock:
             self._seconds[stage] += seconds
-            self._counts[stage] += 1
+            self._counts[stage] += cases
 
     def merge(self, table: Mapping[str, Mapping[str, float]]) -> None:
         """Add what another clock counted, as its `table`."""
@@ -53,6 +53,13 @@ class StageClock:
             for stage, values in table.items():
                 self._seconds[stage] += values["total_s"]
                 self._counts[stage] += int(values["cases"])
+
+    def take(self) -> Mapping[str, Mapping[str, float]]:
+        """What was counted since the last time, as a `table`."""
+        with self._lock:
+            taken, self._seconds, counts = self._seconds, defaultdict(float), self._counts
+            self._counts = defaultdict(int)
+        return {stage: {"cases": counts[stage], "total_s": seconds} for stage, seconds in taken.items()}
 
     def table(self) -> Mapping[str, Mapping[str, float]]:
         """Per stage: `cases`, `total_s`, `mean_s`."""

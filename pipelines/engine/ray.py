@@ -14,12 +14,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from medmm.errors import StopRun, UsageError
 from pipelines.engine.attempts import Refused
+from pipelines.engine.deaths import START_S, TRIES, Death, no_workers
 from pipelines.engine.local import POLL_S, Outcome
 from pipelines.engine.stop import StopSwitch
-
-TRIES = 2
-# How long a batch waits for workers when it has none at all.
-START_S = 300.0
 
 Plan = TypeVar("Plan")
 Written = TypeVar("Written")
@@ -106,12 +103,12 @@ class RayPool(Generic[Plan, Written]):
         while time.monotonic() < end and self._alive:
             for worker in self._arrived():
                 about = self._answer(worker)
-                if not isinstance(about, _Death):
+                if not isinstance(about, Death):
                     worker.is_starting = False
                     worker.due = None
                     return about
                 self._alive.remove(worker)
-        raise _no_workers()
+        raise _none_left()
 
     def run(self, plans: Iterable[Plan], switch: StopSwitch) -> Iterator[Outcome[Plan, Written]]:
         """Yield the outcome of every plan as it comes; ends early, in order, once the switch is on.
@@ -133,9 +130,9 @@ class RayPool(Generic[Plan, Written]):
                 worker.plan, worker.due = None, None
                 if plan is None:  # it has started, or died doing so; then the others go on without it
                     worker.is_starting = False
-                    if isinstance(answer, _Death):
+                    if isinstance(answer, Death):
                         self._alive.remove(worker)
-                elif not isinstance(answer, _Death):
+                elif not isinstance(answer, Death):
                     yield Outcome(plan, answer)
                 else:
                     self._alive[self._alive.index(worker)] = self._start()
@@ -147,7 +144,7 @@ class RayPool(Generic[Plan, Written]):
             if all(worker.is_starting for worker in self._alive) and (
                 not self._alive or time.monotonic() - last_sign > self.start_s
             ):
-                raise _no_workers()
+                raise _none_left()
 
     def close(self) -> None:
         """End the actors."""
@@ -196,9 +193,9 @@ class RayPool(Generic[Plan, Written]):
         except exceptions.RayTaskError as error:
             raise error.cause from None
         except exceptions.OutOfMemoryError:
-            return _Death("limit.memory")
+            return Death("limit.memory")
         except (exceptions.RayActorError, exceptions.WorkerCrashedError, exceptions.NodeDiedError):
-            return _Death("internal.error")
+            return Death()
         except exceptions.RayError as error:
             raise StopRun(
                 f"The Ray cluster failed ({type(error).__name__}); what is finished is kept.",
@@ -218,24 +215,5 @@ class _Actor:
         return self._work(plan)
 
 
-@dataclass(frozen=True, slots=True)
-class _Death:
-    """An actor is gone; `code` says what is known of the cause."""
-
-    code: str
-
-    def refusal(self) -> Refused:
-        return Refused(
-            stage="diagnose",
-            code=self.code,
-            reason=f"The worker that had this case died {TRIES} times.",
-            remedy="Run again with --resume, or this case alone without --engine ray.",
-        )
-
-
-def _no_workers() -> StopRun:
-    return StopRun(
-        "No Ray worker is left and none could be started; what is finished is kept.",
-        code="run.interrupted",
-        remedy="Check the cluster (`ray status`), then run the same command with --resume.",
-    )
+def _none_left() -> StopRun:
+    return no_workers("Check the cluster (`ray status`), then run the same command with --resume.")

@@ -124,7 +124,7 @@ def seconds(call: Callable[[], object], repeats: int) -> float:
 
 def forward(diagnoser: Diagnoser, case: Case) -> None:
     """Read and answer a case anew: trunk, text encoder, linker, graph walk, fusion."""
-    diagnoser._latest = None
+    diagnoser._views = {}
     diagnoser.diagnose(case)
 
 

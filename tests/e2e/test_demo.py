@@ -140,7 +140,7 @@ def test_batch_writes_a_report_for_every_unseen_phantom(demo: DemoModel, tmp_pat
         folder=demo.unseen.studies, output=tmp_path / "out", reports=demo.unseen.reports, records=demo.unseen.records
     )
 
-    summary = diagnose_folder(job, lambda: medmm.load_model(str(demo.folder), device="cpu"))
+    summary = diagnose_folder(job, lambda device: medmm.load_model(str(demo.folder), device="cpu"))
 
     assert summary.exit_code == 0
     assert len(list((tmp_path / "out" / "cases").glob("*/report.html"))) == len(demo.unseen.cases)

@@ -7,6 +7,7 @@ Run as a script it is the command line `medmm` with this model in place of `load
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Literal
@@ -55,6 +56,7 @@ class RuleModel:
 
     def __init__(
         self,
+        device: str = "cpu",
         *,
         crash_age: float | None = None,
         babbles: bool = False,
@@ -66,6 +68,12 @@ class RuleModel:
         self.babbles = babbles
         self.spec = spec or RuleSpec()
         self.diagnosed: list[str] = []
+
+    def size_of(self, case: Case) -> float:
+        return 1.0
+
+    def read_together(self, cases: Sequence[Case]) -> None:
+        raise AssertionError("A case that fills a pass is never read together with others.")
 
     def diagnose(self, case: Case) -> Diagnosis:
         self.diagnosed.append(case.case_id)

@@ -113,7 +113,7 @@ def test_a_case_that_breaks_the_model_is_one_row_of_failures(make_job: MakeJob, 
     job = make_job()
     age = next(case.age_years for case in cohort.cases if case.record_has_age)
 
-    summary = diagnose_folder(job, lambda: RuleModel(crash_age=age))
+    summary = diagnose_folder(job, lambda device: RuleModel(crash_age=age))
 
     (failure,) = _table(job.output / "failures.csv")
     assert (summary.refused, summary.ok + summary.warned, summary.exit_code) == (1, N_CASES - 1, 1)
@@ -144,7 +144,7 @@ def test_a_broken_study_is_refused_and_the_rest_is_diagnosed(make_job: MakeJob, 
 def test_a_failed_explanation_leaves_the_diagnosis_with_a_warning(make_job: MakeJob) -> None:
     job = make_job()
 
-    diagnose_folder(job, lambda: RuleModel(explain_fails=True))
+    diagnose_folder(job, lambda device: RuleModel(explain_fails=True))
 
     rows = _table(job.output / "results.csv")
     assert {row["status"] for row in rows} == {"warn"}
@@ -157,7 +157,7 @@ def test_a_failed_explanation_leaves_the_diagnosis_with_a_warning(make_job: Make
 def test_no_explanation_is_made_where_none_is_wanted(make_job: MakeJob) -> None:
     job = make_job(config=RunConfig(explain="none"))
 
-    diagnose_folder(job, lambda: RuleModel(explain_fails=True))
+    diagnose_folder(job, lambda device: RuleModel(explain_fails=True))
 
     assert not any("explain.failed" in row["codes"] for row in _table(job.output / "results.csv"))
     assert not list(job.output.rglob("heatmaps/*"))
@@ -178,7 +178,7 @@ def test_resume_of_a_finished_run_does_nothing_again(make_job: MakeJob, whole: P
     diagnose_folder(make_job(), RuleModel)
     model = RuleModel()
 
-    summary = diagnose_folder(make_job(may_resume=True), lambda: model)
+    summary = diagnose_folder(make_job(may_resume=True), lambda device: model)
 
     assert model.diagnosed == []
     assert summary.done_before == N_CASES
@@ -198,7 +198,7 @@ def test_a_stopped_run_keeps_what_is_finished_and_resumes_to_the_same_bytes(make
     switch.disarm()
     kept = len(_table(make_job().output / "results.csv"))
     model = RuleModel()
-    summary = diagnose_folder(make_job(may_resume=True), lambda: model)
+    summary = diagnose_folder(make_job(may_resume=True), lambda device: model)
 
     assert caught.value.code == "run.interrupted"
     assert 2 <= kept < N_CASES
@@ -218,7 +218,7 @@ def test_a_damaged_ledger_line_or_a_missing_output_has_its_case_done_again(make_
     (first_case / "case.json").unlink()
     model, events = RuleModel(), []
 
-    diagnose_folder(make_job(may_resume=True), lambda: model, events.append)
+    diagnose_folder(make_job(may_resume=True), lambda device: model, events.append)
 
     assert len(model.diagnosed) == 2
     assert any(isinstance(event, Told) and "damaged" in event.message for event in events)
@@ -241,7 +241,7 @@ def test_changed_vanished_and_new_studies_are_told_on_resume(
 
     diagnose_folder(
         make_job(folder=studies, may_resume=True, reports=reports),
-        lambda: model,
+        lambda device: model,
         lambda event: told.append(event.message) if isinstance(event, Told) else None,
     )
 
@@ -260,7 +260,7 @@ def test_a_changed_input_file_has_its_case_done_again(make_job: MakeJob, cohort:
     changed.write_text(changed.read_text() + "Plaques. Ovoid plaques. Plaques.\n")
     model = RuleModel()
 
-    diagnose_folder(make_job(reports=reports, may_resume=True), lambda: model)
+    diagnose_folder(make_job(reports=reports, may_resume=True), lambda device: model)
 
     assert len(model.diagnosed) == 1
 
@@ -288,7 +288,7 @@ def test_another_model_does_not_resume(make_job: MakeJob) -> None:
     diagnose_folder(make_job(), RuleModel)
 
     with pytest.raises(UsageError, match="weights_sha256"):
-        diagnose_folder(make_job(may_resume=True), lambda: RuleModel(spec=RuleSpec(weights_sha256="f" * 64)))
+        diagnose_folder(make_job(may_resume=True), lambda device: RuleModel(spec=RuleSpec(weights_sha256="f" * 64)))
 
 
 @pytest.mark.bad_input("G6")
@@ -329,7 +329,7 @@ def test_nothing_is_started_for_a_wrong_table_or_folder(make_job: MakeJob, tmp_p
     (tmp_path / "records.csv").write_text("age,sex\n4,F\n")
     (tmp_path / "empty").mkdir()
 
-    def never() -> RuleModel:
+    def never(device: str) -> RuleModel:
         raise AssertionError("the model was loaded")
 
     with pytest.raises(UsageError, match="key column"):
@@ -346,7 +346,7 @@ def test_a_study_without_a_needed_series_is_refused_by_name(make_job: MakeJob, c
     shutil.copytree(cohort.studies / "PHANTOM-0000" / "series_t1", study)
     job = make_job(folder=tmp_path / "studies")
 
-    diagnose_folder(job, lambda: RuleModel(spec=RuleSpec(roles=("flair",))))
+    diagnose_folder(job, lambda device: RuleModel(spec=RuleSpec(roles=("flair",))))
 
     (failure,) = _table(job.output / "failures.csv")
     assert failure["code"] == "series.none"

@@ -3,17 +3,24 @@
 import errno
 import threading
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
 from medmm.errors import InputError, StopRun, UsageError
 from pipelines.engine import Refused, StageClock, StopSwitch, attempt, run_local
 from pipelines.engine.attempts import READ_TRIES
-from pipelines.engine.local import WRITE_BACKLOG
+from pipelines.engine.local import MOST_AHEAD, WRITE_BACKLOG
 
 
 def _raise(error: BaseException) -> None:
     raise error
+
+
+def one_by_one(judge: Callable[[Any], Any]) -> Callable[[Sequence[Any]], list[Any]]:
+    """A model that cases do not share."""
+    return lambda cases: [judge(case) for case in cases]
 
 
 def test_outcomes_keep_the_order_of_the_plans_whatever_takes_long() -> None:
@@ -22,8 +29,8 @@ def test_outcomes_keep_the_order_of_the_plans_whatever_takes_long() -> None:
         return plan
 
     outcomes = run_local(
-        range(20), read=read, judge=lambda case: case * 10, write=lambda plan, judged: judged + 1, workers=4,
-        switch=StopSwitch(),
+        range(20), read=read, judge=one_by_one(lambda case: case * 10), write=lambda plan, judged: judged + 1,
+        workers=4, switch=StopSwitch(),
     )  # fmt: skip
 
     assert [(outcome.plan, outcome.result) for outcome in outcomes] == [(n, n * 10 + 1) for n in range(20)]
@@ -37,7 +44,7 @@ def test_a_case_refused_at_any_stage_is_passed_on_and_later_stages_are_spared() 
         run_local(
             range(4),
             read=lambda plan: refused if plan == 1 else plan,
-            judge=lambda case: judged.append(case) or (refused if case == 2 else case),
+            judge=one_by_one(lambda case: judged.append(case) or (refused if case == 2 else case)),
             write=lambda plan, case: written.append(plan) or case,
             workers=2,
             switch=StopSwitch(),
@@ -66,10 +73,95 @@ def test_no_more_is_read_ahead_than_there_is_room_for(workers: int) -> None:
             alive.discard(plan)
         return case
 
-    list(run_local(range(40), read=read, judge=lambda case: case, write=write, workers=workers, switch=StopSwitch()))
+    list(
+        run_local(
+            range(40), read=read, judge=one_by_one(lambda case: case), write=write, workers=workers, switch=StopSwitch()
+        )
+    )
 
     # Read ahead, in the model's hands, being written, waiting to be written.
-    assert most <= (workers + 1) + 1 + 1 + WRITE_BACKLOG
+    assert most <= workers + 1 + 1 + WRITE_BACKLOG
+
+
+def _batches(sizes: Sequence[float], *, arrive: int) -> list[list[int]]:
+    """Which cases of these sizes were judged together, where the first is judged once `arrive` have been read."""
+    batches, read_ahead, lock = list[list[int]](), threading.Event(), threading.Lock()
+    arrived = 0
+
+    def read(plan: int) -> int:
+        nonlocal arrived
+        if plan == 0:
+            read_ahead.wait(10)
+        with lock:
+            arrived += 1
+            if arrived >= arrive - 1:
+                read_ahead.set()
+        return plan
+
+    def judge(cases: Sequence[int]) -> list[int]:
+        batches.append(list(cases))
+        return [case * 10 for case in cases]
+
+    outcomes = list(
+        run_local(
+            range(len(sizes)), read=read, judge=judge, write=lambda plan, judged: judged, workers=2,
+            size=lambda case: sizes[case], switch=StopSwitch(),
+        )
+    )  # fmt: skip
+
+    assert [outcome.result for outcome in outcomes] == [10 * plan for plan in range(len(sizes))]
+    return batches
+
+
+def test_small_cases_that_have_been_read_are_judged_together_as_far_as_they_fit() -> None:
+    first, *_ = _batches([0.3] * 6, arrive=3)
+
+    assert first == [0, 1, 2]
+
+
+def test_a_large_case_is_judged_alone() -> None:
+    assert [0] in _batches([4.0, 0.1, 0.1, 0.1], arrive=3)
+    assert [1] in _batches([0.1, 4.0, 0.1, 0.1], arrive=3)
+
+
+@pytest.mark.parametrize(("size", "most"), [(0.125, 8), (0.0, MOST_AHEAD), (2.0, 1)])
+def test_cases_are_read_ahead_until_they_fill_a_pass(size: float, most: int) -> None:
+    largest = 0
+
+    def judge(cases: Sequence[int]) -> list[int]:
+        nonlocal largest
+        largest = max(largest, len(cases))
+        time.sleep(0.05)  # long enough to read what there is room for
+        return list(cases)
+
+    list(
+        run_local(
+            range(60), read=lambda plan: plan, judge=judge, write=lambda plan, case: case, workers=1,
+            size=lambda case: size, switch=StopSwitch(),
+        )
+    )  # fmt: skip
+
+    assert largest == most
+
+
+def test_a_refused_case_does_not_break_up_a_batch() -> None:
+    refused = Refused(stage="read", code="dicom.truncated", reason="cut")
+    batches: list[int] = []
+
+    outcomes = list(
+        run_local(
+            range(8),
+            read=lambda plan: refused if plan % 2 else plan,
+            judge=lambda cases: batches.extend(cases) or list(cases),
+            write=lambda plan, case: case,
+            workers=1,
+            size=lambda case: 0.01,
+            switch=StopSwitch(),
+        )
+    )
+
+    assert [outcome.result for outcome in outcomes] == [0, refused, 2, refused, 4, refused, 6, refused]
+    assert batches == [0, 2, 4, 6]
 
 
 def test_a_stop_finishes_the_case_in_hand_and_starts_no_other() -> None:
@@ -83,8 +175,8 @@ def test_a_stop_finishes_the_case_in_hand_and_starts_no_other() -> None:
 
     outcomes = list(
         run_local(
-            range(100), read=lambda plan: plan, judge=judge, write=lambda plan, case: written.append(plan) or case,
-            workers=2, switch=switch,
+            range(100), read=lambda plan: plan, judge=one_by_one(judge),
+            write=lambda plan, case: written.append(plan) or case, workers=2, switch=switch,
         )
     )  # fmt: skip
     switch.disarm()
@@ -102,8 +194,8 @@ def test_a_stop_does_not_wait_for_a_reader_that_hangs() -> None:
 
     outcomes = list(
         run_local(
-            range(3), read=lambda plan: release.wait(20), judge=lambda case: case, write=lambda plan, case: case,
-            workers=1, switch=switch,
+            range(3), read=lambda plan: release.wait(20), judge=one_by_one(lambda case: case),
+            write=lambda plan, case: case, workers=1, switch=switch,
         )
     )  # fmt: skip
     seconds = time.monotonic() - started
@@ -125,7 +217,7 @@ def test_a_full_disk_ends_the_batch(stage: str) -> None:
             run_local(
                 range(5),
                 read=fail if stage == "read" else lambda plan: plan,
-                judge=lambda case: case,
+                judge=one_by_one(lambda case: case),
                 write=fail if stage == "write" else lambda plan, case: case,
                 workers=2,
                 switch=StopSwitch(),

@@ -198,7 +198,7 @@ def test_no_picture_is_made_of_a_constant_volume(cohort: Cohort, make_job: MakeJ
         dataset.save_as(path)
     job = make_job(folder=tmp_path / "studies")
 
-    diagnose_folder(job, lambda: RuleModel(explain_fails=True))
+    diagnose_folder(job, lambda device: RuleModel(explain_fails=True))
 
     assert not list(job.output.rglob("heatmaps/*"))
     assert "image.constant" in _codes(job.output)
@@ -290,7 +290,7 @@ def test_decoders_that_froze_while_idle_are_replaced_within_seconds(
 def test_a_model_of_other_series_refuses_every_study_by_name(make_job: MakeJob) -> None:
     job = make_job(config=JSON_ONLY)
 
-    summary = diagnose_folder(job, lambda: RuleModel(spec=RuleSpec(roles=("ct",))))
+    summary = diagnose_folder(job, lambda device: RuleModel(spec=RuleSpec(roles=("ct",))))
 
     assert dict(summary.refusals) == {"series.none": N_CASES}
 
@@ -314,7 +314,7 @@ class SmallDevice(RuleModel):
 def test_a_case_too_large_for_the_device_is_tried_once_more_then_refused_alone(
     make_job: MakeJob, failures: int, refused: int
 ) -> None:
-    summary = diagnose_folder(make_job(config=JSON_ONLY), lambda: SmallDevice(failures))
+    summary = diagnose_folder(make_job(config=JSON_ONLY), lambda device: SmallDevice(failures))
 
     assert dict(summary.refusals) == ({"limit.gpu_memory": refused} if refused else {})
     assert summary.cases == N_CASES

@@ -63,7 +63,7 @@ def test_an_unfinished_shard_is_refused(shards: list[Path], tmp_path: Path) -> N
 
 def test_shards_of_different_models_are_not_joined(shards: list[Path], make_job: MakeJob, tmp_path: Path) -> None:
     other = make_job(out="shard1", shard=(1, COUNT), may_overwrite=True)
-    diagnose_folder(other, lambda: RuleModel(spec=RuleSpec(graph_hash="e" * 64)))
+    diagnose_folder(other, lambda device: RuleModel(spec=RuleSpec(graph_hash="e" * 64)))
 
     with pytest.raises(UsageError, match="graph_hash"):
         merge_runs(shards, tmp_path / "merged")

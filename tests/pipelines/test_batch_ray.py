@@ -95,7 +95,7 @@ def test_ray_writes_the_same_bytes_as_one_machine(make_job: MakeJob) -> None:
 def test_a_case_whose_worker_dies_once_goes_to_another(make_job: MakeJob, tmp_path: Path) -> None:
     tokens, age = _tokens(tmp_path / "tokens", 1), _age(make_job())
 
-    summary = diagnose_folder(make_job("ray", engine="ray", workers=2), lambda: Deadly(tokens, age))
+    summary = diagnose_folder(make_job("ray", engine="ray", workers=2), lambda device: Deadly(tokens, age))
     diagnose_folder(make_job("local"), RuleModel)
 
     assert summary.refused == 0
@@ -109,8 +109,8 @@ def test_a_case_whose_worker_dies_once_goes_to_another(make_job: MakeJob, tmp_pa
 def test_a_case_that_kills_every_worker_is_refused_and_a_resume_tries_again(make_job: MakeJob, tmp_path: Path) -> None:
     tokens, age = _tokens(tmp_path / "tokens", 2), _age(make_job())
 
-    first = diagnose_folder(make_job("ray", engine="ray"), lambda: Deadly(tokens, age))
-    again = diagnose_folder(make_job("ray", engine="ray", may_resume=True), lambda: Deadly(tokens, age))
+    first = diagnose_folder(make_job("ray", engine="ray"), lambda device: Deadly(tokens, age))
+    again = diagnose_folder(make_job("ray", engine="ray", may_resume=True), lambda device: Deadly(tokens, age))
 
     assert (first.refused, dict(first.refusals)) == (1, {"internal.error": 1})
     assert (again.done_before, again.refused) == (N_CASES - 1, 0)
@@ -140,7 +140,7 @@ def test_a_stopped_run_keeps_what_is_finished_and_another_engine_goes_on(make_jo
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_what_is_wrong_with_a_model_comes_back_as_it_is(make_job: MakeJob) -> None:
-    def load() -> RuleModel:
+    def load(device: str) -> RuleModel:
         raise UsageError("no weights", code="model.incomplete")
 
     with pytest.raises(UsageError, match="no weights") as caught:

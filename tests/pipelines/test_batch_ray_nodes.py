@@ -46,7 +46,7 @@ def test_a_batch_goes_on_when_a_machine_is_lost(machines: Any, make_job: MakeJob
             lost.append(machines.nodes[0])
             machines.remove_node(machines.nodes[0], allow_graceful=False)
 
-    summary = diagnose_folder(make_job("ray", engine="ray", workers=2), lambda: RuleModel(seconds=0.5), lose_one)
+    summary = diagnose_folder(make_job("ray", engine="ray", workers=2), lambda device: RuleModel(seconds=0.5), lose_one)
     diagnose_folder(make_job("local"), RuleModel)
 
     assert lost

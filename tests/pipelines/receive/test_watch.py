@@ -86,7 +86,7 @@ def test_watching_ends_in_the_results_of_one_run(cohort: Cohort, make_job: MakeJ
         name = f"PHANTOM-{number:04d}"
         return lambda: shutil.copytree(cohort.studies / name, inbox / name)
 
-    def load() -> RuleModel:
+    def load(device: str) -> RuleModel:
         loads.append(1)
         return RuleModel()
 
