@@ -43,10 +43,12 @@ def version_of(ontology: str) -> str:
     return Path(newest_file(ontology)).name.partition("-ontology-v")[2].removesuffix(".json.zst")
 
 
-def read_terms(ontology: str, source: Source, *, kind: str, parent: str) -> SourceTables:
+def read_terms(
+    ontology: str, source: Source, *, kind: str, parent: str, without: frozenset[str] = frozenset()
+) -> SourceTables:
     """Return an ontology's terms as concepts of one kind, with relations named `parent` to their next ancestors.
 
-    Obsolete terms become further ids of the term that replaces them.
+    Obsolete terms become further ids of the term that replaces them; the branches below `without` are left out.
 
     Raises:
         SourceError: If the package or its file is missing or damaged.
@@ -72,6 +74,9 @@ def read_terms(ontology: str, source: Source, *, kind: str, parent: str) -> Sour
                 replaced.setdefault(successor, []).append(curie)
     for curie, term in terms.items():
         if term["deprecated"]:
+            continue
+        if curie in without or not without.isdisjoint(term["ancestors"]):
+            tables.defects["terms of branches left out"] += 1
             continue
         synonyms = tuple(Synonym(text) for text in term.get("synonyms", ()))
         text, others = term.get("description", ""), tuple(replaced.get(curie, ()))

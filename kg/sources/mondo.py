@@ -4,6 +4,8 @@ from kg.schema import SUBCLASS_OF, Source, SourceTables
 from kg.sources.cellxgene import fingerprint_of, read_terms, version_of
 
 ONTOLOGY = "MONDO"
+# What is no disease of a patient: characteristics ("inherited", "not rare") and diseases of other animals.
+LEFT_OUT = frozenset(("MONDO:0021125", "MONDO:0005583"))
 
 
 def fingerprint() -> str:
@@ -12,7 +14,7 @@ def fingerprint() -> str:
 
 
 def read() -> SourceTables:
-    """Return diseases with their synonyms and parents."""
+    """Return human diseases with their synonyms and parents."""
     source = Source(
         name="mondo",
         version=version_of(ONTOLOGY),
@@ -21,4 +23,4 @@ def read() -> SourceTables:
         url="https://mondo.monarchinitiative.org",
         fingerprint=fingerprint(),
     )
-    return read_terms(ONTOLOGY, source, kind="disease", parent=SUBCLASS_OF)
+    return read_terms(ONTOLOGY, source, kind="disease", parent=SUBCLASS_OF, without=LEFT_OUT)

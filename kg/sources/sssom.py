@@ -1,7 +1,8 @@
 """Mapping sets in the Simple Standard for Sharing Ontological Mappings (https://w3id.org/sssom): same meanings, by id.
 
 A mapping set adds no concept: it tells which ids of other vocabularies, and which of their labels, a concept has. Only
-exact matches count. One that a program proposed counts where both labels read the same; a curated one always.
+exact matches count. A curated one always does; one that a program proposed where both labels read the same, or where it
+says that it is sure.
 """
 
 import csv
@@ -17,6 +18,8 @@ from kg.text.normalise import normal_name
 REQUIRED = ("subject_id", "predicate_id", "object_id", "mapping_justification")
 EXACT = ("skos:exactMatch", "owl:equivalentClass", "oboInOwl:hasDbXref")
 CURATED = "semapv:ManualMappingCuration"
+# Least confidence at which a proposed mapping counts.
+SURE = 0.9
 
 
 def read_sssom(path: Path) -> SourceTables:
@@ -51,4 +54,9 @@ def _counts(row: dict[str, str]) -> bool:
     if row["predicate_id"] not in EXACT or row.get("predicate_modifier"):
         return False
     labels = {normal_name(row.get(name, "")) for name in ("subject_label", "object_label")}
-    return row["mapping_justification"] == CURATED or (len(labels) == 1 and "" not in labels)
+    if row["mapping_justification"] == CURATED or (len(labels) == 1 and "" not in labels):
+        return True
+    try:
+        return float(row.get("confidence") or 0) >= SURE
+    except ValueError:
+        return False

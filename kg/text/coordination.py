@@ -16,6 +16,7 @@ Match = tuple[Span, "Entry"]
 LAST_JOINERS = frozenset(("and", "or", "/"))
 JOINERS = LAST_JOINERS | {","}
 MAX_BORROWING_WORDS = 3
+MAX_LEADING_WORDS = 2
 
 
 def add_coordinated(
@@ -28,13 +29,16 @@ def add_coordinated(
             continue
         if is_anatomy(entry.concept):
             continue
-        left = span.start
+        borrowed, left = [], span.start
         while (match := _borrower(tokens, left, span, dictionary, is_anatomy)) is not None:
-            added.append(match)
+            borrowed.append(match)
             left = match[0].start
+        if borrowed and (joined := _joined(tokens, left, span.stop, dictionary, is_anatomy)) is not None:
+            borrowed = [joined]
+        added += borrowed
     if not added:
         return found
-    return _merged(found, added, is_anatomy)
+    return _merged(tokens, found, added, is_anatomy)
 
 
 def _borrower(
@@ -57,11 +61,38 @@ def _borrower(
     return None
 
 
-def _merged(found: list[Match], added: list[Match], is_anatomy: Callable[[int], bool]) -> list[Match]:
+def _joined(
+    tokens: list[str], left: int, stop: int, dictionary: "Dictionary", is_anatomy: Callable[[int], bool]
+) -> Match | None:
+    """The one name that the whole row of words makes: "inherited breast/ovarian cancer" is a syndrome of its own."""
+    row = _with_and(tokens[left:stop])
+    for start in range(max(0, left - MAX_LEADING_WORDS), left + 1):
+        entry = dictionary.get(tokens[start:left] + row)
+        if entry is not None and not entry.surface and not is_anatomy(entry.concept):
+            return Span(start, stop), entry
+    return None
+
+
+def _with_and(tokens: list[str]) -> list[str]:
+    """The tokens with each run of last joiners ("and/or") written as "and"."""
+    words: list[str] = []
+    for token in tokens:
+        if token not in LAST_JOINERS:
+            words.append(token)
+        elif words[-1:] != ["and"]:
+            words.append("and")
+    return words
+
+
+def _merged(
+    tokens: list[str], found: list[Match], added: list[Match], is_anatomy: Callable[[int], bool]
+) -> list[Match]:
     kept = list(found)
     for span, entry in added:
         touching = [one for one in kept if one[0].start < span.stop and span.start < one[0].stop]
-        if all(span.start <= one.start and one.stop <= span.stop and is_anatomy(e.concept) for one, e in touching):
+        if all(span.start <= one.start and one.stop <= span.stop for one, _ in touching) and (
+            all(is_anatomy(one.concept) for _, one in touching) or LAST_JOINERS & set(tokens[span.start : span.stop])
+        ):
             kept = [one for one in kept if one not in touching]
             kept.append((span, entry))
     return sorted(kept, key=lambda one: one[0].start)

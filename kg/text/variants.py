@@ -53,6 +53,10 @@ _ORGAN_FORMS: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
 for _adjective, _noun in _ORGANS:
     _ORGAN_FORMS.setdefault((_adjective,), []).append(tuple(_noun.split()))
     _ORGAN_FORMS.setdefault(tuple(_noun.split()), []).append((_adjective,))
+_INHERITED = ("familial", "hereditary", "inherited")
+# "Inherited disorder", "genetic defect": any of the first words with any of the second says that a disease is genetic.
+_GENETIC = frozenset((*_INHERITED, "genetic", "heritable"))
+_DISEASES = ("abnormality", "condition", "defect", "disease", "disorder")
 _ARTICLES = frozenset(("the", "a", "an"))
 
 
@@ -84,6 +88,7 @@ def _forms(tokens: list[str]) -> Iterator[list[str]]:
     elif len(tokens) >= 2 and tokens[-1] in _HEADS:
         yield [tokens[-1], "of", *tokens[:-1]]
         yield [tokens[-1], "of", "the", *tokens[:-1]]
+    yield from _inherited(tokens)
     heads = _SAME_WORD.get(tokens[-1], ()) if len(tokens) >= 2 else ()
     for word in heads:
         yield [*tokens[:-1], word]
@@ -94,6 +99,15 @@ def _forms(tokens: list[str]) -> Iterator[list[str]]:
     if len(tokens) >= 3 and tokens[-2] == "type":
         yield ["type", tokens[-1], *tokens[:-2]]
         yield [*tokens[:-2], tokens[-1]]
+        if len(tokens) >= 4 and tokens[-3] in ("disease", "syndrome"):
+            yield [*tokens[:-3], *tokens[-2:]]
     elif len(tokens) >= 2 and tokens[-1].isdigit() and len(tokens[-1]) < 3:
         yield [*tokens[:-1], "type", tokens[-1]]
         yield ["type", tokens[-1], *tokens[:-1]]
+
+
+def _inherited(tokens: list[str]) -> Iterator[list[str]]:
+    if len(tokens) == 2 and tokens[0] in _GENETIC and tokens[1] in _DISEASES:
+        yield from ([first, head] for first in sorted(_GENETIC) for head in _DISEASES)
+    elif tokens[0] in _INHERITED:
+        yield from ([first, *tokens[1:]] for first in _INHERITED)

@@ -78,6 +78,9 @@ def test_trie_finds_what_brute_force_finds(phrases: list[list[str]], text: list[
         ("stenosis of the aorta", "aorta stenosis"),
         ("genetic disease", "genetic disorder"),
         ("von willebrand disease type 2", "type 2 von willebrand disease"),
+        ("marie tooth disease type 1", "marie tooth type 1"),
+        ("genetic disease", "inherited disorder"),
+        ("hereditary breast cancer", "familial breast cancer"),
     ],
 )
 def test_variants_cover_how_clinicians_turn_names(name: str, other: str) -> None:
@@ -264,6 +267,21 @@ def test_names_that_share_their_end_are_all_found() -> None:
         ("hepatic", "X:1", "absent"),
         ("splenic cysts", "X:2", "absent"),
     ]
+
+
+@pytest.mark.parametrize("joiner", [" and ", " or ", "/", " and/or "])
+def test_a_row_of_words_that_is_one_name_is_one_mention(joiner: str) -> None:
+    graph = tiny(
+        ConceptRecord("X:1", "disease", "Hereditary breast and ovarian cancer"),
+        ConceptRecord("X:2", "disease", "Breast cancer"),
+        ConceptRecord("X:3", "disease", "Ovarian cancer"),
+    )
+
+    one = kg.link(f"A family with inherited breast{joiner}ovarian cancers.", graph)
+    two = kg.link(f"A family with breast{joiner}ovarian cancers.", graph)
+
+    assert [(mention.text, mention.concept) for mention in one] == [(f"inherited breast{joiner}ovarian cancers", "X:1")]
+    assert [mention.concept for mention in two] == ["X:2", "X:3"]
 
 
 def test_a_comma_alone_joins_no_names() -> None:

@@ -25,6 +25,7 @@ from kg.sources.files import read_file
 from kg.sources.installed import installed_files
 from kg.sources.obo import read_terms
 from kg.sources.radiology import modality_codes, split_parentheses
+from kg.sources.sssom import read_sssom
 
 OBO = """format-version: 1.2
 data-version: tiny/2026-01-01
@@ -379,6 +380,19 @@ def test_mapping_set_gives_known_concepts_ids_and_labels(tmp_path: Path) -> None
     assert graph.defects["mappings of unknown concepts"] == 1
 
 
+@pytest.mark.parametrize(("confidence", "count"), [("0.9", 1), ("0.54", 0), ("", 0), ("sure", 0)])
+def test_a_proposed_mapping_of_other_labels_counts_if_it_says_it_is_sure(
+    confidence: str, count: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "some.sssom.tsv"
+    path.write_text(
+        "subject_id\tsubject_label\tpredicate_id\tobject_id\tobject_label\tmapping_justification\tconfidence\n"
+        f"mesh:D006130\tGrowth\tskos:exactMatch\tHP:0004322\tShort\tsemapv:LexicalMatching\t{confidence}\n"
+    )
+
+    assert len(read_sssom(path).mappings) == count
+
+
 def test_mapping_set_without_its_columns_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "some.sssom.tsv"
     path.write_text("subject_id\tobject_id\nA:1\tB:2\n")
@@ -410,6 +424,8 @@ def test_mondo_is_read_from_the_newest_file_of_its_wheel(tmp_path: Path, monkeyp
         "MONDO:2": {"ancestors": {"MONDO:3": 1}, "label": "c", "description": "A c.", "deprecated": False},
         "MONDO:3": {"ancestors": {}, "label": "disease", "deprecated": False},
         "MONDO:4": {"ancestors": {}, "label": "obsolete a", "deprecated": True, "replaced_by": "MONDO:1"},
+        "MONDO:5": {"ancestors": {"MONDO:0021125": 1}, "label": "inherited", "deprecated": False},
+        "MONDO:0021125": {"ancestors": {}, "label": "disease characteristic", "deprecated": False},
     }
     old = {"MONDO:9": {"ancestors": {}, "label": "old", "deprecated": False}}
     names = ("MONDO-ontology-v2025-09-02.json.zst", "MONDO-ontology-v2026-05-05.json.zst")

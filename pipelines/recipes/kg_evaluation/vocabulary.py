@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from kg import KnowledgeGraph
 from kg.schema import CLOSE_MATCH, EXACT_MATCH, SUBCLASS_OF
 from kg.text.normalise import normal_name
+from kg.text.variants import variants
 
 # "Familial adenomatous polyposis 1": one of a numbered series, which coarser vocabularies keep as one entry.
 _NUMBERED = re.compile(r"\d$")
@@ -52,8 +53,10 @@ class VocabularyMap:
 
     def _by_other_names(self, concept: int) -> frozenset[str]:
         exact = (one.text for one in self.graph.synonyms(concept) if one.scope == "exact")
-        for name in (self.graph.name(concept), *exact):
-            if found := self._by_name.get(normal_name(name)):
+        names = [normal_name(name) for name in (self.graph.name(concept), *exact)]
+        turned = (" ".join(form) for name in names for form in variants(name.split()))
+        for name in (*names, *turned):
+            if found := self._by_name.get(name):
                 return found
         return frozenset()
 
