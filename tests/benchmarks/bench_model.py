@@ -2,8 +2,9 @@
 
 One case (three MR sequences of 24 slices, a report of some 120 words, two record fields, a subgraph of 250 concepts)
 through the model, against the same networks called one after the other by hand: MONAI's U-Net, transformers, PyG's
-layers, linear heads. The fastest CPU time of interleaved repeats after a warm-up, because what others do on a shared
-machine only ever adds; one thread (set OMP_NUM_THREADS=1). Then the graph's part and the peak memory. Random weights:
+layers, linear heads. Both take turns after a warm-up; the overhead is the median, with quartiles, of the ratios of
+neighbouring runs in CPU time, because what others do on a shared machine hits both alike. One thread (set
+OMP_NUM_THREADS=1). Then the graph's part and the peak memory. Random weights:
 the time does not depend on them. The text encoder is MiniLM where the extra `minilm` is installed, else left out and
 named.
 """
@@ -141,17 +142,18 @@ class ByHand:
         return torch.stack([*own, decision.fused(attended.mean(dim=1)).sum()]).sum()
 
 
-def cpu_ms(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """Fastest CPU milliseconds of each call, in turn, after a warm-up."""
+def cpu_ms(calls: Sequence[Callable[[], object]], repeats: int) -> np.ndarray:
+    """CPU milliseconds (calls, repeats), in turn, after a warm-up; every other turn runs backwards."""
     for call in calls:
         call()
-    times: list[list[float]] = [[] for _ in calls]
-    for _ in range(repeats):
-        for row, call in enumerate(calls):
+    times = np.zeros((len(calls), repeats))
+    for turn in range(repeats):
+        order = range(len(calls)) if turn % 2 else reversed(range(len(calls)))
+        for row in order:
             start = time.process_time()
-            call()
-            times[row].append(1000 * (time.process_time() - start))
-    return [min(row) for row in times]
+            calls[row]()
+            times[row, turn] = 1000 * (time.process_time() - start)
+    return times
 
 
 def compare_with_hand(reader: CaseReader, hand: ByHand, repeats: int) -> float:
@@ -185,13 +187,13 @@ def compare_with_hand(reader: CaseReader, hand: ByHand, repeats: int) -> float:
         (seen.region_logits.mean() + logits.sum()).backward()
 
     with torch.no_grad():
-        all_hand, all_ours = cpu_ms([hand.networks, ours_networks], repeats)
+        all_networks = cpu_ms([hand.networks, ours_networks], repeats)
         behind = cpu_ms([hand.learned, lambda: reader.model(hand.features)], 5 * repeats)
-    _row("forward, all networks", all_hand, all_ours)
-    _row("forward + backward, with the trunk", *cpu_ms([everything_by_hand, ours_everything], repeats))
-    _row("forward, behind the frozen front", *behind)
-    _row("forward + backward, behind the front", *cpu_ms([backward_by_hand, ours_backward], 5 * repeats))
-    return all_ours
+    _row("forward, all networks", all_networks)
+    _row("forward + backward, with the trunk", cpu_ms([everything_by_hand, ours_everything], repeats))
+    _row("forward, behind the frozen front", behind)
+    _row("forward + backward, behind the front", cpu_ms([backward_by_hand, ours_backward], 5 * repeats))
+    return float(np.median(all_networks[1]))
 
 
 def say_graph_cost(reader: CaseReader, hand: ByHand, repeats: int, whole: float) -> None:
@@ -208,7 +210,7 @@ def say_graph_cost(reader: CaseReader, hand: ByHand, repeats: int, whole: float)
         lambda: graph_input(graph, [subgraph]),
     ]
     with torch.no_grad():
-        with_graph, no_graph, walk, features = cpu_ms(calls, 5 * repeats)
+        with_graph, no_graph, walk, features = np.median(cpu_ms(calls, 5 * repeats), axis=1)
     cost = with_graph - no_graph
     say()
     say(f"graph layers, features at hand:   {cost:8.2f} ms, {cost / whole:.1%} of the forward pass")
@@ -224,19 +226,22 @@ def main() -> None:
     hand = ByHand(reader, case)
     text = "MiniLM" if reader.text_encoder is not None else "no text encoder (extra minilm is not installed)"
     say(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), CPU, {text}")
-    say(f"CPU ms, the fastest of {repeats} repeats; not run on a GPU")
+    say(f"CPU ms, median of {repeats} repeats; not run on a GPU")
     whole = compare_with_hand(reader, hand, repeats)
     say_graph_cost(reader, hand, repeats, whole)
     loaded = LoadedModel(model=reader.model, weights_sha256="0" * 64, card="", metrics={})
     diagnoser = Diagnoser(loaded, text_encoder=reader.text_encoder, graph=reader.graph, device=torch.device("cpu"))
     diagnosis = diagnoser.diagnose(case)
-    explain = cpu_ms([lambda: diagnoser.explain(case, diagnosis, "fast")], max(1, repeats // 2))[0]
+    explained = cpu_ms([lambda: diagnoser.explain(case, diagnosis, "fast")], max(1, repeats // 2))
+    explain = float(np.median(explained))
     say(f"fast explanation:                 {explain:8.2f} ms, {explain / whole:.1%}")
     say(f"peak memory of this process:      {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:8.0f} MiB")
 
 
-def _row(name: str, by_hand: float, ours: float) -> None:
-    say(f"{name:38s} by hand {by_hand:9.2f}   ours {ours:9.2f}   overhead {ours / by_hand - 1:+.1%}")
+def _row(name: str, times: np.ndarray) -> None:
+    by_hand, ours = np.median(times, axis=1)
+    low, middle, high = np.quantile(times[1] / times[0] - 1, [0.25, 0.5, 0.75])
+    say(f"{name:38s} by hand {by_hand:9.2f}   ours {ours:9.2f}   overhead {middle:+.1%} ({low:+.1%} to {high:+.1%})")
 
 
 if __name__ == "__main__":
