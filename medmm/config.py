@@ -1,5 +1,6 @@
 """What a model is made of, as written in a model directory: `config.json` (networks) and `labels.json` (answers)."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal, Self
 
@@ -120,11 +121,14 @@ class TaskSpec(_Spec):
 
     name: str
     title: str
-    kind: Literal["exclusive", "ordinal", "multilabel", "survival", "ranking"]
+    kind: Literal["exclusive", "ordinal", "multilabel", "survival", "ranking", "regression"]
     source: Literal["fusion", "location"] = "fusion"
     laterality: Laterality = "signed"
     classes: tuple[ClassSpec, ...] = Field(min_length=1)
     calibration: Calibration = Calibration()
+    edges: tuple[float, ...] = ()
+    unit: str = ""
+    hazards: Literal["free", "proportional"] = "free"
 
     @model_validator(mode="after")
     def _classes_fit(self) -> Self:
@@ -133,9 +137,21 @@ class TaskSpec(_Spec):
             raise ValueError("Expected at least two classes (got one).")
         if self.source == "location" and self.kind not in ("exclusive", "ordinal"):
             raise ValueError(f"Expected a location task to be exclusive or ordinal (got {self.kind}).")
+        self._check_edges()
         if self.calibration.thresholds and len(self.calibration.thresholds) != len(self.classes):
             raise ValueError("Expected a threshold for every class, or none.")
         return self
+
+    def _check_edges(self) -> None:
+        wanted = {"survival": len(self.classes) - 1, "regression": len(self.classes) + 1}.get(self.kind, 0)
+        if self.kind == "regression" and not self.edges:
+            raise ValueError("Expected edges of a regression task's bins (got none).")
+        if self.edges and len(self.edges) != wanted:
+            raise ValueError(f"Expected {wanted} edges for {len(self.classes)} intervals (got {len(self.edges)}).")
+        if any(low >= high for low, high in itertools.pairwise(self.edges)):
+            raise ValueError("Expected edges that grow.")
+        if self.kind == "survival" and self.edges and self.edges[0] <= 0:
+            raise ValueError("Expected the first interval to end after 0.")
 
     def index(self, class_name: str) -> int:
         """Position of a class."""

@@ -1,5 +1,7 @@
 """The decision on one task: a head on the case, a head on each modality, the concept anchor, and a mix of them."""
 
+from functools import partial
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -26,13 +28,21 @@ class TaskDecision(nn.Module):
     is_below: Tensor
 
     def __init__(
-        self, kind: TaskKind, width: int, n_classes: int, n_modalities: int = 4, level: DecisionLevel = "both"
+        self,
+        kind: TaskKind,
+        width: int,
+        n_classes: int,
+        n_modalities: int = 4,
+        level: DecisionLevel = "both",
+        *,
+        is_proportional: bool = False,
     ) -> None:
         super().__init__()
         self.kind: TaskKind = kind
         self.level: DecisionLevel = level
-        self.fused = build_head(kind, width, n_classes)
-        self.own = nn.ModuleList([build_head(kind, width, n_classes) for _ in range(n_modalities)])
+        build = partial(build_head, kind, width, n_classes, is_proportional=is_proportional)
+        self.fused = build()
+        self.own = nn.ModuleList([build() for _ in range(n_modalities)])
         self.anchor = ConceptAnchor(width, CONCEPT_WIDTH)
         mix = torch.zeros(1 + n_modalities)
         if level in ("learned", "both"):

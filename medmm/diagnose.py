@@ -16,11 +16,12 @@ from medmm.device import Precision, choose_batch_mib, choose_device
 from medmm.encoders.lstm_text import LSTM_CONFIG, LstmTextEncoder
 from medmm.encoders.text import TextEncoder
 from medmm.errors import InputError, UsageError
+from medmm.estimates import estimate_time, estimate_value
 from medmm.explain.methods import ExplanationMethods
-from medmm.heads import probabilities
+from medmm.heads import pooled_logits, probabilities
 from medmm.inputs import CaseReader, CaseView, collate
 from medmm.model import ModelOutput
-from medmm.results import Diagnosis, Explanation, ModelIdentity, OutOfDistribution, Region, TaskResult
+from medmm.results import Diagnosis, Explanation, ModelIdentity, OutOfDistribution, Region, TaskResult, ValueEstimate
 from medmm.types import Case, Note
 from medmm.uncertainty import Decision, decide, decide_labels
 
@@ -187,15 +188,11 @@ class Diagnoser:
         return self.model(collate([view.features], self.reader))
 
     def _chances(self, task: TaskSpec, output: ModelOutput, case: Case) -> np.ndarray:
-        """Calibrated probabilities (L,) of this model, or the mean over it and its members."""
-        logits = output.logits.get(task.name)
-        if logits is None:
-            logits = torch.zeros(1, len(task.classes))
-        own = probabilities(logits, task.kind, task.calibration.temperature)[0].double().cpu().numpy()
-        others = [
-            one._chances(one.model.labels.task(task.name), one.answer(one.view(case)), case) for one in self.members
-        ]
-        return np.mean([own, *others], axis=0)
+        """Calibrated probabilities (L,) of this model, or of the mean over it and its members."""
+        nothing = torch.zeros(1, len(task.classes))
+        outputs = [output, *(one.answer(one.view(case)) for one in self.members)]
+        logits = pooled_logits([one.logits.get(task.name, nothing).cpu() for one in outputs], task.kind)
+        return probabilities(logits, task.kind, task.calibration.temperature)[0].double().numpy()
 
     def _check_members(self) -> None:
         asked = [(task.name, task.kind, [item.name for item in task.classes]) for task in self.model.labels.tasks]
@@ -229,7 +226,17 @@ class Diagnoser:
             coverage=calibration.coverage,
             abstained=decision.abstained,
             abstain_reason=decision.reason,
+            estimate=self._estimate(task, values, decision.prediction_set),
         )
+
+    def _estimate(self, task: TaskSpec, values: np.ndarray, prediction_set: tuple[str, ...]) -> ValueEstimate | None:
+        """The number or time that a task of intervals asks for."""
+        if task.kind == "survival" and task.edges:
+            return estimate_time(values, task.edges, task.unit)
+        if task.kind == "regression":
+            inside = [task.index(name) for name in prediction_set]
+            return estimate_value(values, task.edges, task.unit, inside, task.calibration.coverage)
+        return None
 
     def _decide(self, task: TaskSpec, names: list[str], titles: list[str], values: np.ndarray) -> Decision:
         calibration = task.calibration
@@ -244,7 +251,7 @@ class Diagnoser:
             calibration.quantile,
             calibration.coverage,
             rule=calibration.rule,
-            max_set_size=calibration.max_set_size,
+            max_set_size=len(names) if task.kind == "regression" else calibration.max_set_size,  # an interval
         )
         if values.max() < calibration.min_confidence:
             reason = f"The model keeps silent below a probability of {calibration.min_confidence:.2f}."

@@ -5,15 +5,17 @@ tasks alike: softmax for one-of-L tasks (ordinal, survival and ranking ones incl
 value (`ValueHead`) has its own loss and interval.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from medmm.results import TaskKind
-from medmm.survival import HazardHead, survival_loss
+from medmm.survival import HazardHead, ProportionalHazardHead, survival_loss
 
-CLASS_KINDS: tuple[TaskKind, ...] = ("exclusive", "ordinal", "multilabel", "survival", "ranking")
+CLASS_KINDS: tuple[TaskKind, ...] = ("exclusive", "ordinal", "multilabel", "survival", "ranking", "regression")
 
 
 class ExclusiveHead(nn.Module):
@@ -110,18 +112,18 @@ class ConceptAnchor(nn.Module):
         return self.scale * left @ right.T
 
 
-def build_head(kind: TaskKind, width: int, n_classes: int) -> nn.Module:
-    """Return the head of a kind.
+def build_head(kind: TaskKind, width: int, n_classes: int, *, is_proportional: bool = False) -> nn.Module:
+    """Return the head of a kind; numbers (regression) are bins in order, survival can have proportional hazards.
 
     Raises:
         ValueError: If no head of that kind exists.
     """
     if kind in ("exclusive", "multilabel"):
         return ExclusiveHead(width, n_classes)
-    if kind == "ordinal":
+    if kind in ("ordinal", "regression"):
         return OrdinalHead(width, n_classes)
     if kind == "survival":
-        return HazardHead(width, n_classes)
+        return ProportionalHazardHead(width, n_classes) if is_proportional else HazardHead(width, n_classes)
     if kind == "ranking":
         return NoClassHead(n_classes)
     raise ValueError(f"Expected a task kind of {', '.join(CLASS_KINDS)} (got {kind!r}).")
@@ -131,6 +133,14 @@ def probabilities(logits: Float[Tensor, "B L"], kind: TaskKind, temperature: flo
     """Return class probabilities from logits divided by a temperature (Guo et al., ICML 2017)."""
     scaled = logits.float() / temperature
     return scaled.sigmoid() if kind == "multilabel" else scaled.softmax(dim=1)
+
+
+def pooled_logits(logits: Sequence[Float[Tensor, "B L"]], kind: TaskKind) -> Float[Tensor, "B L"]:
+    """Return the logits whose probabilities are the mean of those of an ensemble's members."""
+    if len(logits) == 1:
+        return logits[0]
+    mean = torch.stack([probabilities(one.double(), kind).double() for one in logits]).mean(dim=0)
+    return torch.logit(mean, eps=1e-12) if kind == "multilabel" else mean.clamp_min(1e-12).log()
 
 
 def task_loss(logits: Float[Tensor, "B L"], target: Tensor, kind: TaskKind, weights: Tensor) -> Float[Tensor, ""]:

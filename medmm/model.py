@@ -111,7 +111,14 @@ class MultimodalModel(nn.Module):
         self.fusion = fusion.build(width, len(MODALITIES))
         self.decisions = nn.ModuleDict(
             {
-                task.name: TaskDecision(task.kind, width, len(task.classes), len(MODALITIES), fusion.level)
+                task.name: TaskDecision(
+                    task.kind,
+                    width,
+                    len(task.classes),
+                    len(MODALITIES),
+                    fusion.level,
+                    is_proportional=task.hazards == "proportional",
+                )
                 for task in labels.fusion_tasks()
             }
         )

@@ -33,10 +33,23 @@ class ClassLabel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ValueEstimate:
+    """A number in `unit` with the interval that holds `coverage`; None is a time beyond `limit`, the last one known."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    coverage: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskResult:
     """The answer to one question. `probabilities` (L,) are calibrated, in the order of `classes`.
 
     `prediction_set` holds every class that a conformal procedure could not exclude at `coverage` (for example 0.9).
+    `estimate` is the answer of tasks about a number or a time: their classes are intervals.
     An abstained task keeps its probabilities, so that a reader sees why; `prediction` stays the most probable class.
     """
 
@@ -50,6 +63,7 @@ class TaskResult:
     coverage: float
     abstained: bool = False
     abstain_reason: str = ""
+    estimate: ValueEstimate | None = None
 
     @property
     def confidence(self) -> float:

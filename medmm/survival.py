@@ -29,6 +29,25 @@ class HazardHead(nn.Module):
         return survived + functional.pad(happens, (0, 1))
 
 
+class ProportionalHazardHead(nn.Module):
+    """Cox's model for times that are known by interval: one log-risk a case, one learned baseline hazard an interval.
+
+    Log-probability of the event in each of L intervals, as `HazardHead` gives it. Source: Prentice and Gloeckler,
+    "Regression analysis of grouped survival data", Biometrics 1978.
+    """
+
+    def __init__(self, width: int, n_intervals: int) -> None:
+        super().__init__()
+        self.risk = nn.Linear(width, 1, bias=False)  # a bias would be part of the baseline
+        self.baseline = nn.Parameter(torch.zeros(n_intervals - 1))
+
+    def forward(self, embedding: Float[Tensor, "B F"]) -> Float[Tensor, "B L"]:
+        hazard = torch.exp((self.risk(embedding) + self.baseline).clamp(max=20.0))  # (B, L-1), of an interval
+        survived = functional.pad(-hazard.cumsum(dim=1), (1, 0))  # (B, L): log of surviving all intervals before
+        happens = torch.log(-torch.expm1(-hazard.clamp_min(1e-6)))
+        return survived + functional.pad(happens, (0, 1))
+
+
 class CoxHead(nn.Module):
     """Log-risk of each case, with the training cases' cumulative baseline hazard at the edges of the intervals."""
 

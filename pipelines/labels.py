@@ -2,7 +2,9 @@
 
 exclusive, ordinal, ranking   a class: `G3`
 multilabel                    the classes that are there, joined by `|`; `none` where none is
-survival                      the interval where follow-up ended: `12-24`; `12-24+` where nothing happened
+regression                    a number within the task's edges: `12.5`
+survival                      the interval, or the time where the task has edges, at which follow-up ended: `12-24`;
+                              `12-24+` where nothing happened
 """
 
 import difflib
@@ -36,6 +38,11 @@ def parse_label(task: TaskSpec, text: str) -> np.ndarray:
     shape = {"multilabel": (len(classes),), "survival": (2,)}.get(task.kind, ())
     if not text:
         return np.full(shape, UNKNOWN, dtype=int)
+    if task.kind == "regression":
+        return np.array(_bin(task, _number(task, text)))
+    if task.kind == "survival" and task.edges and names_in(task, text)[0] not in classes:
+        interval = int(np.searchsorted(task.edges, _number(task, names_in(task, text)[0]), side="right"))
+        return np.array([interval, int(not text.endswith(CENSORED))])
     found = [_index(task, name, classes) for name in names_in(task, text)]
     if task.kind == "multilabel":
         return np.isin(np.arange(len(classes)), found).astype(int)
@@ -54,6 +61,24 @@ def parse_labels(task: TaskSpec, texts: Sequence[str]) -> np.ndarray:
 def is_known(targets: np.ndarray) -> np.ndarray:
     """Which of N labels (N,) or (N, K) are known."""
     return targets != UNKNOWN if targets.ndim == 1 else (targets != UNKNOWN).any(axis=1)
+
+
+def _number(task: TaskSpec, text: str) -> float:
+    low, high = (task.edges[0], task.edges[-1]) if task.kind == "regression" else (0.0, float("inf"))
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise UsageError(
+            f"The manifest has a label of {task.name!r} that is no number from {low:g} to {high:g} ({text[:40]!r}).",
+            code="config.table",
+        )
+    return value
+
+
+def _bin(task: TaskSpec, value: float) -> int:
+    return min(int(np.searchsorted(task.edges, value, side="right")) - 1, len(task.classes) - 1)
 
 
 def _index(task: TaskSpec, name: str, classes: list[str]) -> int:

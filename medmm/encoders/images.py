@@ -4,6 +4,8 @@ Pooling has no parameters, so that a frozen network's vectors can be computed on
 over images by attention.
 """
 
+from typing import cast
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -30,6 +32,19 @@ class ImageTokens(nn.Module):
     def fit(self, vectors: Float[Tensor, "N F"]) -> None:
         """Set means and deviations from the training cases' image vectors."""
         self.standard.fit(vectors)
+
+    @torch.no_grad()
+    def centre(self, vectors: Float[Tensor, "N F"]) -> None:
+        """Standardise by these vectors from now on, the projection making up for it: tokens stay as they were.
+
+        So a network that was trained through this module gets a mean case for attributions to start from. Only what
+        lies beyond the limit of `Standardise` is cut elsewhere.
+        """
+        mean, deviation = self.standard.mean.clone(), self.standard.deviation.clone()
+        self.standard.fit(vectors)
+        linear = cast(nn.Linear, self.project[1])
+        linear.bias.add_(linear.weight @ ((self.standard.mean - mean) / deviation))
+        linear.weight.mul_(self.standard.deviation / deviation)
 
     def forward(self, images: Tokens) -> Tokens:
         values = torch.where(images.mask[..., None], images.values, torch.zeros_like(images.values))

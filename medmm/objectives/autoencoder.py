@@ -5,6 +5,32 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+FINE = 4  # parts of a cell along each axis
+
+
+class MultimodalDecoder(nn.Module):
+    """From one latent vector of a case, whatever made it, to the vectors of all modalities."""
+
+    def __init__(self, widths: tuple[int, ...], latent_width: int) -> None:
+        super().__init__()
+        self.decoders = nn.ModuleList(
+            [_perceptron(latent_width, width) if width else nn.Identity() for width in widths]
+        )
+
+    def forward(self, latent: Float[Tensor, "B Z"]) -> tuple[Tensor, ...]:
+        return tuple(decoder(latent) for decoder in self.decoders)
+
+    def loss(
+        self, latent: Float[Tensor, "B Z"], vectors: tuple[Float[Tensor, "B _"], ...], present: Bool[Tensor, "B M"]
+    ) -> Float[Tensor, ""]:
+        """Mean squared error of everything that is present; a modality of width 0 has nothing to tell."""
+        losses = []
+        for index, truth in enumerate(vectors):
+            is_here = present[:, index]
+            if truth.shape[1] and is_here.any():
+                losses.append(functional.mse_loss(self.decoders[index](latent[is_here]), truth[is_here]))
+        return torch.stack(losses).mean() if losses else latent.sum() * 0
+
 
 class MultimodalAutoencoder(nn.Module):
     """Vectors of all modalities to one latent vector of the case, and back to all of them, also the absent ones.
@@ -16,7 +42,7 @@ class MultimodalAutoencoder(nn.Module):
     def __init__(self, widths: tuple[int, ...], latent_width: int) -> None:
         super().__init__()
         self.encoders = nn.ModuleList([_perceptron(width, latent_width) for width in widths])
-        self.decoders = nn.ModuleList([_perceptron(latent_width, width) for width in widths])
+        self.decoder = MultimodalDecoder(widths, latent_width)
 
     def encode(self, vectors: tuple[Float[Tensor, "B _"], ...], present: Bool[Tensor, "B M"]) -> Float[Tensor, "B Z"]:
         """One latent vector a case; 0 where nothing is present."""
@@ -28,7 +54,7 @@ class MultimodalAutoencoder(nn.Module):
 
     def decode(self, latent: Float[Tensor, "B Z"]) -> tuple[Tensor, ...]:
         """Every modality's vector as the latent tells it."""
-        return tuple(decoder(latent) for decoder in self.decoders)
+        return self.decoder(latent)
 
     def loss(
         self,
@@ -37,36 +63,39 @@ class MultimodalAutoencoder(nn.Module):
         shown: Bool[Tensor, "B M"],
     ) -> Float[Tensor, ""]:
         """Mean squared error of everything that is present, told from what is shown of it."""
-        told = self.decode(self.encode(vectors, present & shown))
-        losses = []
-        for index, (one, truth) in enumerate(zip(told, vectors, strict=True)):
-            is_here = present[:, index]
-            if is_here.any():
-                losses.append(functional.mse_loss(one[is_here], truth[is_here]))
-        return torch.stack(losses).mean() if losses else told[0].sum() * 0
+        return self.decoder.loss(self.encode(vectors, present & shown), vectors, present)
 
 
 class CrossModalAutoencoder(nn.Module):
-    """A picture (or slice) back from a damaged copy of it and its text.
+    """An image back from what a network made of a damaged copy of it, and its text.
 
-    The text scales and shifts the features (FiLM: Perez et al., AAAI 2018); without text they stay as they are.
+    Each cell of the network's last map tells the `FINE` x `FINE` (x `FINE`) means of its part of the image. The text
+    scales and shifts the features (FiLM: Perez et al., AAAI 2018); without text they stay as they are.
     """
 
-    def __init__(self, n_channels: int, text_width: int, width: int = 16) -> None:
+    def __init__(self, map_width: int, text_width: int, n_dims: int, width: int = 64) -> None:
         super().__init__()
-        self.enter = nn.Sequential(nn.Conv2d(n_channels, width, 3, stride=2, padding=1), nn.GELU())
-        self.deeper = nn.Sequential(nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.GELU())
-        self.modulate = nn.Linear(text_width, 4 * width)
+        self.n_dims = n_dims
+        self.enter = nn.Linear(map_width, width)
+        self.modulate = nn.Linear(text_width, 2 * width)
         nn.init.zeros_(self.modulate.bias)
-        self.widen = nn.Sequential(nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1), nn.GELU())
-        self.leave = nn.ConvTranspose2d(width, n_channels, 4, stride=2, padding=1)
+        self.leave = nn.Sequential(nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, FINE**n_dims))
 
     def forward(
-        self, pictures: Float[Tensor, "B C H W"], text: Float[Tensor, "B S"], has_text: Bool[Tensor, " B"]
-    ) -> Float[Tensor, "B C H W"]:
-        deep = self.deeper(self.enter(pictures))
-        scale, shift = (self.modulate(text) * has_text[:, None]).chunk(2, dim=1)
-        return self.leave(self.widen(deep * (1 + scale[..., None, None]) + shift[..., None, None]))
+        self, maps: Float[Tensor, "n F *s"], text: Float[Tensor, "n S"], has_text: Bool[Tensor, " n"]
+    ) -> Float[Tensor, "n C K"]:
+        cells = self.enter(maps.flatten(2).transpose(1, 2))  # (n, C, width)
+        scale, shift = (self.modulate(text) * has_text[:, None])[:, None].chunk(2, dim=2)
+        return self.leave(cells * (1 + scale) + shift)
+
+    def truth(self, images: Float[Tensor, "n 1 *S"], maps: Float[Tensor, "n F *s"]) -> Float[Tensor, "n C K"]:
+        """What the cells should tell of the undamaged images."""
+        sizes = [FINE * size for size in maps.shape[2:]]
+        pool = nn.AdaptiveAvgPool2d(sizes) if self.n_dims == 2 else nn.AdaptiveAvgPool3d(sizes)
+        coarse = pool(images)[:, 0]
+        split = coarse.reshape(len(coarse), *(part for size in maps.shape[2:] for part in (size, FINE)))
+        outer, inner = range(1, 2 * self.n_dims, 2), range(2, 2 * self.n_dims + 1, 2)
+        return split.permute(0, *outer, *inner).flatten(1, self.n_dims).flatten(2)
 
 
 def hide_patches(

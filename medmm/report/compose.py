@@ -22,6 +22,7 @@ from medmm.results import (
     SentenceAttribution,
     TaskExplanation,
     TaskResult,
+    ValueEstimate,
     VolumeAttribution,
     WordAttribution,
 )
@@ -110,8 +111,19 @@ def _task(
             )
             for label, probability in zip(result.classes, result.probabilities, strict=True)
         ),
+        estimate=None if result.estimate is None else _estimate(result.estimate),
         why=None if why is None else _why(why, regions, heatmap_names),
     )
+
+
+def _estimate(estimate: ValueEstimate) -> doc.EstimatePart:
+    value, low, high = (
+        None if number is None else rounded(number) for number in (estimate.value, estimate.low, estimate.high)
+    )
+    return doc.EstimatePart(
+        value=value, low=low, high=high, unit=estimate.unit, coverage=rounded(estimate.coverage),
+        limit=rounded(estimate.limit),
+    )  # fmt: skip
 
 
 def _why(why: TaskExplanation, regions: Mapping[str, Region], heatmap_names: set[str]) -> doc.WhyPart:

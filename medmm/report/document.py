@@ -162,6 +162,17 @@ class WhyPart(_Part):
     counterfactuals: tuple[CounterfactualPart, ...] = ()
 
 
+class EstimatePart(_Part):
+    """A number or time with the interval that holds `coverage`; null is beyond `limit`, the last time that is known."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    coverage: float
+    limit: float
+
+
 class TaskPart(_Part):
     """The answer to one question."""
 
@@ -174,6 +185,7 @@ class TaskPart(_Part):
     abstained: bool
     abstain_reason: str
     classes: tuple[ClassProbability, ...]
+    estimate: EstimatePart | None = Field(None, description="The answer of tasks about a number or a time")
     why: WhyPart | None
 
 

@@ -1,9 +1,10 @@
 """A case as a row of `results.csv`, and cells that a spreadsheet takes for text.
 
 Columns: `case`, `status` (ok, warn, refused), `abstained`, `outside_training`, `ood_score`, `codes`; for each task
-`<task>`, `<task>.probability`, `<task>.set`, `<task>.abstained`, and `<task>.p.<class>` for each class; for each region
-`<region>.ml` (empty where the voxel size is unknown); `model`, `weights_sha256`, `graph_hash`. Refused cases have
-`case`, `status` and `codes`.
+`<task>`, `<task>.probability`, `<task>.set`, `<task>.abstained`, and `<task>.p.<class>` for each class; for a number or
+a time `<task>.value`, `.low` and `.high` (empty where it is beyond the last one known); for each region `<region>.ml`
+(empty where the voxel size is unknown); `model`, `weights_sha256`, `graph_hash`. Refused cases have `case`, `status`
+and `codes`.
 """
 
 from medmm.report.grids import is_placed
@@ -68,6 +69,9 @@ def _task_cells(name: str, result: TaskResult) -> dict[str, str | float]:
         f"{name}.set": "|".join(result.prediction_set),
         f"{name}.abstained": _claim(result.abstained),
     }
+    if (estimate := result.estimate) is not None:
+        for part, number in (("value", estimate.value), ("low", estimate.low), ("high", estimate.high)):
+            cells[f"{name}.{part}"] = "" if number is None else rounded(number)
     for label, probability in zip(result.classes, result.probabilities, strict=True):
         if label.name in kept:
             cells[f"{name}.p.{label.name}"] = rounded(probability)

@@ -6,8 +6,17 @@ Sources are JSON pointers (RFC 6901) into the same document, so that every state
 from collections.abc import Iterator
 from typing import Literal
 
-from medmm.report.document import CaseDocument, CounterfactualPart, DraftPart, RegionPart, StatementPart, TaskPart
+from medmm.report.document import (
+    CaseDocument,
+    CounterfactualPart,
+    DraftPart,
+    EstimatePart,
+    RegionPart,
+    StatementPart,
+    TaskPart,
+)
 from medmm.report.texts import Texts
+from medmm.results import TaskKind
 
 Certainty = Literal["very_likely", "likely", "leaning", "uncertain", "abstained"]
 # Probability from which a word applies; the legend in the texts repeats these numbers.
@@ -32,8 +41,19 @@ def answer_names(task: TaskPart) -> tuple[str, ...]:
 
 
 def answer_titles(task: TaskPart, texts: Texts) -> str:
-    """The answer for people."""
+    """The answer for people: a number with its interval where the task asks for one, else the classes."""
+    if task.estimate is not None:
+        return _estimate(task.kind, task.estimate, texts)
     return texts("draft.or").join(title_of(task, name) for name in answer_names(task)) or texts("summary.none_above")
+
+
+def _estimate(kind: TaskKind, estimate: EstimatePart, texts: Texts) -> str:
+    def number(value: float | None) -> str:
+        return texts("estimate.beyond", limit=f"{estimate.limit:g}") if value is None else f"{value:.3g}"
+
+    key = "estimate.time" if kind == "survival" else "estimate.value"
+    parts = {"value": number(estimate.value), "low": number(estimate.low), "high": number(estimate.high)}
+    return texts(key, unit=estimate.unit, coverage=percent(estimate.coverage), **parts).replace("  ", " ")
 
 
 def covers(task: TaskPart) -> bool:
@@ -195,6 +215,9 @@ def _answer(name: str, task: TaskPart, texts: Texts) -> StatementPart:
         sentences.append(texts("draft.abstained", title=task.title, reason=reason).strip())
         sentences.append(texts("draft.abstained_leading", answer=answer, value=value))
         keys += ["abstained", "abstain_reason"]
+    elif task.estimate is not None:
+        sentences.append(texts("draft.estimate", title=task.title, answer=answer))
+        keys = ["estimate"]
     else:
         word = texts(f"certainty.{certainty(task)}")
         sentences.append(texts("draft.answer", title=task.title, answer=answer, certainty=word, value=value))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from pipelines.evaluation.answers import Answers, RegionScore, TaskAnswers
 from pipelines.statistics import (
@@ -39,6 +40,13 @@ def metrics_for(answers: TaskAnswers) -> dict[str, Metric]:
     chosen = dict(METRICS)
     if answers.task.kind == "ranking":
         chosen = {name: METRICS[name] for name in RANKED_METRICS}
+    if answers.task.kind == "regression":
+        edges = np.array(answers.task.edges)
+        middle = (edges[:-1] + edges[1:]) / 2
+        return {
+            "mean_absolute_error": lambda truth, chances: float(np.abs(chances @ middle - middle[truth]).mean()),
+            "rank_correlation": lambda truth, chances: float(spearmanr(chances @ middle, truth).statistic),
+        }
     if answers.task.kind == "ordinal":
         chosen["quadratic_kappa"] = quadratic_kappa
     if len(answers.classes) >= MANY_CLASSES or answers.task.kind == "ranking":
@@ -56,8 +64,9 @@ def primary_metric(answers: TaskAnswers) -> Metric:
 
 
 def primary_name(answers: TaskAnswers) -> str:
-    """AUROC; the C-index of survival, the mean reciprocal rank of rankings."""
-    return {"survival": "c_index", "ranking": "mrr"}.get(answers.task.kind, "auroc")
+    """AUROC; the C-index of survival, the mean reciprocal rank of rankings, the rank correlation of numbers."""
+    names = {"survival": "c_index", "ranking": "mrr", "regression": "rank_correlation"}
+    return names.get(answers.task.kind, "auroc")
 
 
 def measure_task(answers: TaskAnswers, n_resamples: int) -> Table:

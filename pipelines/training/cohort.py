@@ -10,6 +10,7 @@ from medmm.config import ModelConfig, TaskSpec
 from medmm.encoders.record import CategoricalField, NumericField, RecordField
 from medmm.errors import UsageError
 from medmm.preprocess import Preprocessing, prepare_volume, region_to_model_grid
+from medmm.preprocess_images import ImagePreprocessing, prepare_images
 from medmm.report_leak import cover_answers
 from medmm.types import Case
 from pipelines.engine import Refused, attempt
@@ -25,10 +26,14 @@ _MIN_DEVIATION = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How cases are read: what of them, and whether the label's own words in reports are covered."""
+    """How cases are read: what of them, and whether the label's own words in reports are covered.
+
+    `preprocessing` is for a trunk to learn from masks, `images` for an image network that learns.
+    """
 
     tasks: tuple[TaskSpec, ...]
     preprocessing: Preprocessing | None = None
+    images: ImagePreprocessing | None = None
     masks_label: bool = False
     n_regions: int = 0
 
@@ -47,6 +52,7 @@ class Cohort:
         self._kept: dict[int, Case] = {}
         self._kept_bytes = 0
         self._examples: dict[int, WhereExample] = {}
+        self._pixels: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -60,7 +66,7 @@ class Cohort:
         """Read a case, keep what training needs of it, and return why it cannot be used, if so."""
         index = len(self.rows)
         case = attempt("read", lambda: self._read(row))
-        example = case if isinstance(case, Refused) else attempt("read", lambda: self._example(index, row, case))
+        example = case if isinstance(case, Refused) else attempt("read", lambda: self._learnable(index, row, case))
         if isinstance(case, Refused) or isinstance(example, Refused):
             refused = case if isinstance(case, Refused) else example
             self.refused[row.case] = refused  # type: ignore[assignment]  # one of the two is
@@ -68,8 +74,6 @@ class Cohort:
         self.rows.append(row)
         self.prints.append(fingerprint_of(case, row, self.reading.tasks))
         self.input_hashes.append(case.input_hashes)
-        if example is not None:
-            self._examples[index] = example
         size = sum(volume.voxels.nbytes for volume in case.volumes.values())
         if self._kept_bytes + size <= MAX_KEPT_BYTES:
             self._kept[index], self._kept_bytes = case, self._kept_bytes + size
@@ -88,6 +92,10 @@ class Cohort:
         """The case as the trunk sees it in training; None without a mask."""
         return self._examples.get(index)
 
+    def pixels(self, index: int) -> np.ndarray | None:
+        """The case's images (n, 1, *S) for a network that learns; None where there is none."""
+        return self._pixels.get(index)
+
     def forget(self) -> None:
         """Let go of the pixels, where they are not needed any more."""
         self._kept.clear()
@@ -98,6 +106,15 @@ class Cohort:
             return case
         answers = [name for task in self.reading.tasks for label in task.classes for name in (label.name, label.title)]
         return replace(case, report=cover_answers(case.report, answers))
+
+    def _learnable(self, index: int, row: ManifestRow, case: Case) -> None:
+        """Keep what networks learn from: the trunk's example, the image network's pixels."""
+        example = self._example(index, row, case)
+        prepared = prepare_images(case.volumes, self.reading.images) if self.reading.images is not None else None
+        if example is not None:
+            self._examples[index] = example
+        if prepared is not None:
+            self._pixels[index] = self._stored(f"{index}-pixels.npy", prepared.array.astype(np.float16))
 
     def _example(self, index: int, row: ManifestRow, case: Case) -> WhereExample | None:
         """Arrays go to the disk and come back memory-mapped: as many cases as there are, in bounded memory."""

@@ -1,6 +1,7 @@
 """One model, fitted on some cases and asked about others: the only way models are trained here.
 
-Where (the trunk, from masks), then what the trunk sees of every case, then places, then what (fusion and heads).
+Where (the trunk, from masks), then what the trunk sees of every case, then places, then what (fusion and heads, and an
+image network where the recipe trains one).
 """
 
 import dataclasses
@@ -17,14 +18,26 @@ from medmm.encoders.record import encode_record
 from medmm.encoders.slice_unet import SliceUNet
 from medmm.encoders.text import TextEncoder
 from medmm.errors import UsageError
+from medmm.heads import pooled_logits, probabilities
 from medmm.inputs import CaseFeatures, CaseReader, CaseView
 from medmm.model import MultimodalModel
+from medmm.objectives.pseudo_labels import pseudo_labels, with_pseudo_labels
 from pipelines.statistics import dice
 from pipelines.training.cohort import Cohort, with_record
+from pipelines.training.images import ImageFeed
+from pipelines.training.objectives import PseudoLabels
 from pipelines.training.recipe import Recipe
 from pipelines.training.search import search_settings
+from pipelines.training.text import adapt_text_encoder
 from pipelines.training.trainer import Watch, mixed_seed
-from pipelines.training.what import WhatSettings, fit_locations, predict_logits, train_what
+from pipelines.training.what import (
+    IMAGE_NETWORK,
+    WhatSettings,
+    fit_locations,
+    predict_logits,
+    settle_images,
+    train_what,
+)
 from pipelines.training.where import TrainedTrunk, WhereSettings, train_where
 
 Tell = Callable[[str], None]
@@ -69,10 +82,11 @@ class FitPlan:
 class Fitted:
     """A fitted model with its answers: `logits` (T, L) by task and `overlaps` (T, R), NaN without mask, of `test`.
 
-    `features` are those of the cases that taught it.
+    `features` are those of the cases that taught it; `members` are the other models of an ensemble.
     """
 
     reader: CaseReader
+    members: Sequence[MultimodalModel]
     features: Sequence[CaseFeatures]
     logits: Mapping[str, np.ndarray]
     overlaps: np.ndarray
@@ -93,7 +107,8 @@ def fit(materials: Materials, plan: FitPlan, tell: Tell) -> Fitted:
             model.trunk, epochs["where"] = trained.trunk, trained.epochs
         else:
             model.trunk = plan.trunk
-    reader = CaseReader(model.eval(), materials.text_encoder, materials.graph)
+    encoder = _text_encoder(materials, plan, tell)
+    reader = CaseReader(model.eval(), encoder, materials.graph)
     tell(f"{plan.name}: looking at the cases")
     rows = np.concatenate([plan.train, plan.test])
     views = look_at_cases(materials, plan, reader, rows.tolist())
@@ -107,28 +122,139 @@ def fit(materials: Materials, plan: FitPlan, tell: Tell) -> Fitted:
         recipe.training.what, seed=plan.seed, epochs=plan.epochs.get("what", recipe.training.what.epochs)
     )
     stop = np.flatnonzero(np.isin(plan.train, plan.stop)).tolist()
+    readers, learned = [reader], [Learned(features=features, epochs=0)]
     if materials.labels.fusion_tasks():
         settings = search_settings(reader, features[:n_train], targets, cohort.patients[plan.train], settings, recipe)
-        tell(f"{plan.name}: what")
-        watch = Watch(
-            checkpoints=plan.place / "what", logs=plan.logs, logger=recipe.logger,
-            name=f"{plan.name}-what",
+        readers = [reader, *_other_members(reader, plan, recipe)]
+        lesson = Lesson(
+            rows=rows, features=features, targets=targets, settings=settings, stop=stop, plan=plan,
         )  # fmt: skip
-        epochs["what"] = train_what(reader, features[:n_train], targets, settings, validation=stop, watch=watch)
+        tell(f"{plan.name}: what")
+        learned = [_learn(materials, lesson, member, number) for number, member in enumerate(readers)]
+        epochs["what"] = int(np.median([one.epochs for one in learned]))
+    answers = [
+        predict_logits(member, one.features[n_train:]) if len(plan.test) else {}
+        for member, one in zip(readers, learned, strict=True)
+    ]
+    kinds = {task.name: task.kind for task in materials.labels.tasks}
     return Fitted(
         reader=reader,
-        features=features[:n_train],
-        logits=predict_logits(reader, features[n_train:]) if len(plan.test) else {},
+        members=[member.model for member in readers[1:]],
+        features=learned[0].features[:n_train],
+        logits={
+            name: pooled_logits([torch.from_numpy(by_task[name]) for by_task in answers], kinds[name]).numpy()
+            for name in answers[0]
+        },
         overlaps=_overlaps(materials, plan.test, views[n_train:]),
         epochs=epochs,
         settings=settings,
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What every member of an ensemble learns from: `features` of `rows`, of which the first have `targets`."""
+
+    rows: np.ndarray
+    features: Sequence[CaseFeatures]
+    targets: Mapping[str, np.ndarray]
+    settings: WhatSettings
+    stop: Sequence[int]
+    plan: FitPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """The features as a trained model sees them, and how many epochs its weights took."""
+
+    features: Sequence[CaseFeatures]
+    epochs: int
+
+
+def _learn(materials: Materials, lesson: Lesson, reader: CaseReader, number: int) -> Learned:
+    """Train member `number` in place; with pseudo-labels, a second time from the start."""
+    recipe, plan = materials.recipe, lesson.plan
+    objectives, features, targets = recipe.training.objectives, lesson.features, lesson.targets
+    n_train = len(plan.train)
+    seed = plan.seed if number == 0 else mixed_seed(plan.seed, number) % 2**31
+    settings = dataclasses.replace(lesson.settings, seed=seed)
+    feed = None
+    if recipe.training.images is not None:
+        pixels = [materials.cohort.pixels(row) for row in lesson.rows.tolist()]
+        feed = ImageFeed(pixels, recipe.training.images, seed)
+
+    def train(step: str, labels: Mapping[str, np.ndarray]) -> int:
+        name = step if number == 0 else f"{step}-{number}"
+        watch = Watch(
+            checkpoints=plan.place / name, logs=plan.logs, logger=recipe.logger, name=f"{plan.name}-{name}",
+        )  # fmt: skip
+        return train_what(
+            reader, features[:n_train], labels, settings, validation=lesson.stop, watch=watch,
+            objectives=objectives, images=feed,
+        )  # fmt: skip
+
+    start = {name: value.clone() for name, value in reader.model.state_dict().items()}
+    epochs = train("what", targets)
+    if objectives.pseudo_labels is not None:
+        seen = features[:n_train] if feed is None else feed.see_again(reader, features)[:n_train]
+        more = pseudo_targets(reader, seen, targets, objectives.pseudo_labels, lesson.stop)
+        reader.model.load_state_dict(start)
+        epochs = train("what-again", more)
+    if feed is not None:
+        features = feed.see_again(reader, features)
+        settle_images(reader, features[:n_train])
+    return Learned(features=features, epochs=epochs)
+
+
+def pseudo_targets(
+    reader: CaseReader,
+    features: Sequence[CaseFeatures],
+    targets: Mapping[str, np.ndarray],
+    settings: PseudoLabels,
+    stop: Sequence[int],
+) -> dict[str, np.ndarray]:
+    """Return the targets, filled where the model is sure in tasks of one class; cases in `stop` stay as they are."""
+    logits, filled = predict_logits(reader, features), dict(targets)
+    for task in reader.model.labels.fusion_tasks():
+        if task.kind not in ("exclusive", "ordinal"):
+            continue
+        chances = probabilities(torch.from_numpy(logits[task.name]), task.kind).numpy()
+        chances[list(stop)] = 0
+        guessed = pseudo_labels(chances, settings.min_confidence, max_a_class=settings.max_a_class)
+        filled[task.name] = with_pseudo_labels(targets[task.name], guessed)
+    return filled
+
+
+def _other_members(reader: CaseReader, plan: FitPlan, recipe: Recipe) -> list[CaseReader]:
+    """Readers of further models of an ensemble: their own first weights, the same front and places."""
+    ensemble = recipe.training.objectives.ensemble
+    members = []
+    for number in range(1, ensemble.members if ensemble is not None else 1):
+        torch.manual_seed(mixed_seed(plan.seed, number))
+        model = MultimodalModel(reader.config, reader.model.labels)
+        shared = ("trunk.", "locations.", IMAGE_NETWORK)
+        front = {name: value for name, value in reader.model.state_dict().items() if name.startswith(shared)}
+        model.load_state_dict(front, strict=False)
+        members.append(CaseReader(model.eval(), reader.text_encoder, reader.graph))
+    return members
+
+
+def _text_encoder(materials: Materials, plan: FitPlan, tell: Tell) -> TextEncoder | None:
+    """The encoder of the recipe, adapted to the reports of the plan's own cases where the recipe says so."""
+    settings, encoder = materials.recipe.training.objectives.masked_language, materials.text_encoder
+    if settings is None or encoder is None:
+        return encoder
+    reports = [case.report for case in map(materials.cohort.case, plan.train.tolist())]
+    texts = [report.text for report in reports if report is not None and report.text.strip()]
+    tell(f"{plan.name}: masked language, {len(texts)} reports")
+    return adapt_text_encoder(encoder, texts, settings, plan.seed)
+
+
 def look_at_cases(materials: Materials, plan: FitPlan, reader: CaseReader, rows: Sequence[int]) -> list[CaseView]:
     """Return the cases as the model's frozen front sees them; looked at once where every fit has the same front."""
     config = reader.config
-    is_same_front = config.images is None and (config.volume is None or plan.trunk is not None)
+    adapts = materials.recipe.training.objectives.masked_language is not None
+    is_same_front = not adapts and config.images is None and (config.volume is None or plan.trunk is not None)
     views = []
     for row in rows:
         view = materials.seen.get(row)
@@ -172,7 +298,8 @@ def fit_trunk(materials: Materials, plan: FitPlan, tell: Tell) -> TrainedTrunk:
         checkpoints=plan.place / "where", logs=plan.logs, logger=recipe.logger,
         name=f"{plan.name}-where",
     )  # fmt: skip
-    return train_where(teach, settings, validation=stop, watch=watch)
+    adversarial = recipe.training.objectives.adversarial
+    return train_where(teach, settings, validation=stop, watch=watch, adversarial=adversarial)
 
 
 def borrowed_trunk(name: str, config: ModelConfig) -> SliceUNet:

@@ -1,6 +1,7 @@
 """A training recipe: TOML in, checked settings out. What is wrong is named by line, key and nearest valid name."""
 
 import difflib
+import itertools
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -11,10 +12,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from medmm.config import Calibration, ClassSpec, GraphSpec, ImagesSpec, Labels, TaskSpec, TextSpec, VolumeSpec
 from medmm.encoders.graph import GraphNetwork
+from medmm.encoders.image_networks import IMAGE_NETWORKS
 from medmm.encoders.text import MINILM
 from medmm.errors import UsageError
 from medmm.fusion.kinds import FUSIONS
 from medmm.location import Laterality
+from pipelines.training.images import ImageSettings
+from pipelines.training.objectives import Objectives
 from pipelines.training.trainer import LoggerName
 from pipelines.training.what import WhatSettings
 from pipelines.training.where import WhereSettings
@@ -32,16 +36,39 @@ def _class_of(value: object) -> object:
     return {"name": value, "title": value} if isinstance(value, str) else value
 
 
+def _class_between(low: float, high: float) -> ClassSpec:
+    name = f"{low:g}-{high:g}" if high != float("inf") else f"{low:g}-"
+    return ClassSpec(name=name, title=name)
+
+
 class TaskRecipe(_Part):
-    """One question. `classes` are names, or tables of name, title and concept (a CURIE of the knowledge graph)."""
+    """One question. `classes` are names, or tables of name, title and concept (a CURIE of the knowledge graph).
+
+    Regression and survival tasks can do without: their classes are what lies between the edges.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
     title: str = ""
-    kind: Literal["exclusive", "ordinal", "multilabel", "survival", "ranking"] = "exclusive"
+    kind: Literal["exclusive", "ordinal", "multilabel", "survival", "ranking", "regression"] = "exclusive"
     source: Literal["fusion", "location"] = "fusion"
     laterality: Laterality = "signed"
     coverage: float = Field(0.9, gt=0, lt=1, description="of the conformal prediction sets")
-    classes: tuple[Annotated[ClassSpec, BeforeValidator(_class_of)], ...] = Field(min_length=1)
+    classes: tuple[Annotated[ClassSpec, BeforeValidator(_class_of)], ...] = ()
+    edges: tuple[float, ...] = Field((), description="of a survival task's intervals, or of a regression task's bins")
+    unit: str = Field("", description="of the edges")
+    hazards: Literal["free", "proportional"] = Field("free", description="survival: Cox's model is `proportional`")
+
+    @model_validator(mode="after")
+    def _is_a_task(self) -> Self:
+        try:
+            self.spec()
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        return self
+
+    def _ends(self) -> tuple[float, ...]:
+        """Where intervals begin and end; those of survival begin at 0 and end nowhere."""
+        return (0.0, *self.edges, float("inf")) if self.kind == "survival" and self.edges else self.edges
 
     def spec(self) -> TaskSpec:
         """The task as a model has it, not calibrated yet."""
@@ -51,7 +78,10 @@ class TaskRecipe(_Part):
             kind=self.kind,
             source=self.source,
             laterality=self.laterality,
-            classes=self.classes,
+            classes=self.classes or tuple(_class_between(*ends) for ends in itertools.pairwise(self._ends())),
+            edges=self.edges,
+            unit=self.unit,
+            hazards=self.hazards,
             calibration=Calibration(coverage=self.coverage),
         )
 
@@ -113,6 +143,8 @@ class ModelRecipe(_Part):
     def _reads_something(self) -> Self:
         if self.volume is not None and self.images is not None:
             raise ValueError("expected volume or images, not both")
+        if self.images is not None and self.images.network not in IMAGE_NETWORKS:
+            raise ValueError(f"expected images.network to be one of {', '.join(IMAGE_NETWORKS)}")
         if not (self.volume or self.images or self.text or self.record):
             raise ValueError("expected something to read: volume, images, text or record")
         return self
@@ -151,10 +183,16 @@ class ValidationRecipe(_Part):
 
 
 class TrainingRecipe(_Part):
-    """The two steps of training: where (the trunk) and what (fusion and heads)."""
+    """The two steps of training: where (the trunk) and what (fusion and heads).
+
+    `images` trains the image network of `[model.images]` in the second step; without it the network stays as it is.
+    `objectives` are switched on by a section of their name.
+    """
 
     where: WhereSettings = WhereSettings()
     what: WhatSettings = WhatSettings()
+    images: ImageSettings | None = None
+    objectives: Objectives = Objectives()
 
 
 class SearchRecipe(_Part):
@@ -216,7 +254,31 @@ class Recipe(_Part):
             )
         if any(task.source == "location" for task in self.tasks) and self.model.volume is None:
             raise ValueError('a task with source "location" needs [model.volume]')
+        if self.training.images is not None and self.model.images is None:
+            raise ValueError("training.images needs an image network: [model.images]")
+        if self.training.images is not None and self.search.trials:
+            raise ValueError("a search needs features that stay: leave out training.images, or set search.trials = 0")
+        self._check_objectives()
         return self
+
+    def _check_objectives(self) -> None:
+        """Raise where an objective has nothing to work on."""
+        on, model = self.training.objectives, self.model
+        needs = {
+            "contrastive": (model.joint_width is not None, "joint_width under [model]"),
+            "cross_modal_autoencoder": (
+                self.training.images is not None and model.text is not None, "[training.images] and [model.text]",
+            ),
+            "adversarial": (
+                self.training.images is not None or (model.volume is not None and not model.volume.trunk_from),
+                "[training.images], or a trunk that learns",
+            ),
+            "text_noise": (model.text is not None, "[model.text]"),
+            "masked_language": (model.text is not None, "[model.text]"),
+        }  # fmt: skip
+        for name, (is_there, what) in needs.items():
+            if getattr(on, name) is not None and not is_there:
+                raise ValueError(f"the objective {name} needs {what}")
 
     def labels(self) -> Labels:
         """The questions, not calibrated yet."""

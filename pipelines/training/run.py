@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from medmm.checkpoint import save_model
 from medmm.config import Labels, ModelConfig
+from medmm.diagnose import MEMBERS
 from medmm.encoders.slice_unet import SliceUNet
 from medmm.encoders.text import TextEncoder
 from medmm.errors import UsageError
@@ -120,7 +121,15 @@ def train(job: TrainJob, listener: Listener = ignore) -> Trained:
             effort=effort, epochs=final.epochs,
         )  # fmt: skip
         known = embed_training_cases(final.reader, final.features, _known_answers(cohort, labels))
-        save_model(job.output, model, metrics=to_json(metrics), card=write_card(facts), training_cases=known)
+        card, adapts = write_card(facts), recipe.training.objectives.masked_language is not None
+        encoder = final.reader.text_encoder if adapts else None
+        save_model(
+            job.output, model, metrics=to_json(metrics), card=card, text_encoder=encoder, training_cases=known,
+        )  # fmt: skip
+        shutil.rmtree(job.output / MEMBERS, ignore_errors=True)
+        for number, member in enumerate(final.members, 1):
+            member.labels = model.labels
+            save_model(job.output / MEMBERS / f"{number:02d}", member, metrics={}, card=card, text_encoder=encoder)
         _write_json(job.output / TRAINING_CASES, sorted({digest for item in cohort.prints for digest in item.hashes}))
         write_out_of_fold(work / "predictions.csv", found, labels, cohort)
         for name in ("cases", "fits"):
@@ -297,6 +306,7 @@ def _read(rows: Sequence[ManifestRow], recipe: Recipe, labels: Labels, store: Pa
     reading = Reading(
         tasks=labels.tasks,
         preprocessing=volume.preprocessing if volume is not None and not volume.trunk_from else None,
+        images=recipe.model.images.preprocessing if recipe.training.images and recipe.model.images else None,
         masks_label=recipe.leaks.mask_label,
         n_regions=len(volume.regions) if volume is not None else 0,
     )

@@ -11,6 +11,7 @@ from medmm.errors import UsageError
 from medmm.heads import task_loss
 from medmm.inputs import CaseFeatures, CaseReader
 from medmm.model import MultimodalModel
+from pipelines.training.objectives import Objectives
 from pipelines.training.recipe import Recipe
 from pipelines.training.what import WhatSettings, predict_logits, train_what
 
@@ -54,7 +55,11 @@ def search_settings(
             weight_decay=trial.suggest_float("weight_decay", *spec.weight_decay, log=True),
             modality_dropout=trial.suggest_float("modality_dropout", *spec.modality_dropout),
         )
-        return float(np.mean([_loss(reader, features, targets, parts == part, tried) for part in set(parts.tolist())]))
+        losses = [
+            _loss(reader, features, targets, parts == part, tried, recipe.training.objectives)
+            for part in sorted(set(parts.tolist()))
+        ]
+        return float(np.mean(losses))
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=settings.seed))
@@ -68,13 +73,15 @@ def _loss(
     targets: Mapping[str, np.ndarray],
     held_out: np.ndarray,
     settings: WhatSettings,
+    objectives: Objectives,
 ) -> float:
     """Cross-entropy of a fresh model on the held-out cases."""
     model = MultimodalModel(reader.config, reader.model.labels)
     model.load_state_dict(reader.model.state_dict())
     fresh = CaseReader(model.eval(), reader.text_encoder, reader.graph)
     seen, unseen = np.flatnonzero(~held_out).tolist(), np.flatnonzero(held_out).tolist()
-    train_what(fresh, [features[row] for row in seen], {name: v[seen] for name, v in targets.items()}, settings)
+    known = {name: values[seen] for name, values in targets.items()}
+    train_what(fresh, [features[row] for row in seen], known, settings, objectives=objectives)
     logits = predict_logits(fresh, [features[row] for row in unseen])
     losses = []
     for task in reader.model.labels.fusion_tasks():

@@ -24,13 +24,15 @@ from medmm.heads import task_loss
 from medmm.hierarchy import descendants
 from medmm.inputs import CaseFeatures, CaseReader, collate
 from medmm.location import LocationHead, location_terms
-from medmm.model import ModelOutput, MultimodalModel
+from medmm.model import ModelInputs, ModelOutput, MultimodalModel
 from medmm.objectives.balance import TaskBalance
-from medmm.objectives.contrastive import joint_loss
+from pipelines.training.images import ImageBatch, ImageFeed, look
+from pipelines.training.objectives import ObjectiveLosses, Objectives, loss_of_hurt_pixels
 from pipelines.training.trainer import VALIDATION_LOSS, EpochSampler, Watch, fit_quietly
 
 logger = logging.getLogger(__name__)
 UNKNOWN = -1
+IMAGE_NETWORK = "image_network."
 IMPOSSIBLE_LOGIT = -20.0  # of a place where no training case had its region
 
 
@@ -42,8 +44,7 @@ class WhatSettings:
     so that the answer to nothing, from which Shapley shares are counted, is the training cases' prior. `patience`:
     epochs without a lower loss on the validation cases after which training stops; 0 never stops early. Rare classes
     weigh more in the loss, in inverse proportion to how often they occur, unless `is_balanced` is off.
-    `balances_tasks`: learn how much each task's loss counts, instead of alike. `contrastive_loss`: weight of bringing
-    the modalities of a case together in the model's joint space (`joint_width` of its configuration).
+    `balances_tasks`: learn how much each task's loss counts, instead of alike.
     """
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 60
@@ -55,7 +56,6 @@ class WhatSettings:
     own_loss: Annotated[float, Field(ge=0)] = 0.3
     is_balanced: bool = True
     balances_tasks: bool = False
-    contrastive_loss: Annotated[float, Field(ge=0)] = 0.0
     patience: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -70,8 +70,12 @@ class WhatTraining(lightning.LightningModule):
         targets: Mapping[str, np.ndarray],
         class_weights: Mapping[str, Tensor],
         settings: WhatSettings,
+        objectives: Objectives,
+        images: ImageFeed | None = None,
     ) -> None:
         super().__init__()
+        self.images = images
+        self.objectives = ObjectiveLosses(objectives, reader.model)
         self.reader = reader
         self.model = reader.model
         self.features = features
@@ -82,45 +86,77 @@ class WhatTraining(lightning.LightningModule):
         self.generator = torch.Generator().manual_seed(settings.seed)
 
     def training_step(self, rows: Tensor, _: int) -> Tensor:
-        targets = {name: values[rows] for name, values in self.targets.items()}
-        inputs = collate([self.features[row] for row in rows.tolist()], self.reader)
-        keep = torch.rand(inputs.present.shape, generator=self.generator) >= self.settings.modality_dropout
+        batch = self.images.batch(rows.tolist(), self.current_epoch) if self.images is not None else None
+        inputs = self._inputs(rows, batch)
+        was_present = inputs.present
+        keep = torch.rand(was_present.shape, generator=self.generator) >= self.settings.modality_dropout
         keep &= torch.rand(len(rows), 1, generator=self.generator) >= self.settings.blank
-        inputs = inputs.with_present(inputs.present & keep)
+        inputs = inputs.with_present(was_present & keep.to(self.device))
         output: ModelOutput = self.model(inputs)
+        losses = [self._loss(output, inputs.present, rows)]
+        if output.fused is not None:
+            losses.append(self.objectives(self.model, inputs, was_present, output.fused))
+        losses.append(self.objectives.on_text(inputs, lambda text: self._loss_of(replace(inputs, text=text), rows)))
+        if batch is not None:
+
+            def loss_of_pixels(pixels: Tensor) -> Tensor:
+                seen = look(self.model, replace(batch, array=pixels))
+                return self._loss_of(replace(inputs, images=seen), rows)
+
+            adversarial = self.objectives.objectives.adversarial
+            losses.append(loss_of_hurt_pixels(adversarial, batch.array.to(self.device), loss_of_pixels))
+            losses.append(self.objectives.on_images(self.model, inputs, batch, self.generator))
+        loss = torch.stack([part for part in losses if part is not None]).sum()
+        self.log("training_loss", loss, batch_size=len(rows))
+        return loss
+
+    def _loss_of(self, inputs: ModelInputs, rows: Tensor) -> Tensor:
+        return self._loss(self.model(inputs), inputs.present, rows)
+
+    def _loss(self, output: ModelOutput, present: Tensor, rows: Tensor) -> Tensor:
+        """The mixed decision's loss plus a share of each present modality's own, over all tasks."""
         by_task = []
         for task in self.model.labels.fusion_tasks():
-            target, weights = targets[task.name], self.class_weights[task.name]
+            target, weights = self._truth(task, rows)
             losses = [task_loss(output.logits[task.name], target, task.kind, weights)]
             for column in range(len(MODALITIES)):
-                has = inputs.present[:, column]
+                has = present[:, column]
                 if has.any():
                     own = output.own_logits[task.name][has, column]
                     losses.append(self.settings.own_loss * task_loss(own, target[has], task.kind, weights))
             by_task.append(torch.stack(losses).sum())
-        loss = torch.stack(by_task).sum() if self.balance is None else self.balance(torch.stack(by_task))
-        if self.settings.contrastive_loss and output.fused is not None:
-            together = joint_loss(self.model.joint(output.fused.own), inputs.present, self.model.joint)
-            loss = loss + self.settings.contrastive_loss * together
-        self.log("training_loss", loss, batch_size=len(rows))
-        return loss
+        return torch.stack(by_task).sum() if self.balance is None else self.balance(torch.stack(by_task))
 
     def validation_step(self, rows: Tensor, _: int) -> None:
-        inputs = collate([self.features[row] for row in rows.tolist()], self.reader)
-        output: ModelOutput = self.model(inputs)
-        losses = [
-            task_loss(output.logits[task.name], self.targets[task.name][rows], task.kind, self.class_weights[task.name])
-            for task in self.model.labels.fusion_tasks()
-        ]
+        batch = self.images.batch(rows.tolist()) if self.images is not None else None
+        output: ModelOutput = self.model(self._inputs(rows, batch))
+        losses = []
+        for task in self.model.labels.fusion_tasks():
+            target, weights = self._truth(task, rows)
+            losses.append(task_loss(output.logits[task.name], target, task.kind, weights))
         self.log(VALIDATION_LOSS, torch.stack(losses).sum(), batch_size=len(rows), prog_bar=True)
+
+    def _inputs(self, rows: Tensor, batch: ImageBatch | None) -> ModelInputs:
+        """The cases as a batch; images are looked at anew where the network learns."""
+        inputs = collate([self.features[row] for row in rows.tolist()], self.reader)
+        return inputs if batch is None else replace(inputs, images=look(self.model, batch))
+
+    def _truth(self, task: TaskSpec, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """A task's targets (B, ...) and class weights (L,), where the model is."""
+        return self.targets[task.name][rows.cpu()].to(self.device), self.class_weights[task.name].to(self.device)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         learned = [value for name, value in self.model.named_parameters() if _is_learned_here(name)]
+        learned += [*self.objectives.parameters()]
         learned += [] if self.balance is None else list(self.balance.parameters())
-        optimiser = torch.optim.AdamW(learned, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay)
+        groups, rates = [{"params": learned}], [self.settings.learning_rate]
+        if self.images is not None:
+            groups.append({"params": list(self.model.image_network.parameters())})
+            rates.append(self.images.settings.learning_rate)
+        optimiser = torch.optim.AdamW(groups, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser,
-            self.settings.learning_rate,
+            rates,
             total_steps=int(self.trainer.estimated_stepping_batches),
             pct_start=0.2,
         )
@@ -148,8 +184,12 @@ def train_what(
     *,
     validation: Sequence[int] = (),
     watch: Watch | None = None,
+    objectives: Objectives | None = None,
+    images: ImageFeed | None = None,
 ) -> int:
     """Train everything of the reader's model but the trunk and the location heads (`fit_locations`), in place.
+
+    The image network is frozen unless its cases' images are given; then `settle_images` has to follow.
 
     Args:
         reader: Front of the model that the features were computed with.
@@ -158,26 +198,26 @@ def train_what(
         settings: How long and how fast.
         validation: Rows of these cases that only decide when to stop, where `settings.patience` is set.
         watch: Where checkpoints and logs go; its validation and seed are those given here.
+        objectives: What is learned besides labels; those that concern one training of this step.
+        images: The same cases' images, to train the image network, too.
     Returns:
         How many epochs the weights took.
     Raises:
-        UsageError: `config.key` for a contrastive loss without a joint space.
+        UsageError: `config.key` for the contrastive objective without a joint space.
     """
     model = reader.model
-    if settings.contrastive_loss and model.config.joint_width is None:
-        raise UsageError(
-            "Expected a model with a joint space for the contrastive loss (joint_width is not set).", code="config.key"
-        )
     lightning.seed_everything(settings.seed, verbose=False)
     held_out = sorted(set(validation))
     rows = [row for row in range(len(features)) if row not in set(held_out)]
     seen = {name: values[rows] for name, values in targets.items()}
     set_concepts(reader)
-    _fit_statistics(model, [features[row] for row in rows])
+    # What a network that learns will see is not known yet.
+    fixed = features if images is None else [replace(item, images=None) for item in features]
+    _fit_statistics(model, [fixed[row] for row in rows])
     weights = {
         task.name: _class_weights(task, seen[task.name], settings.is_balanced) for task in model.labels.fusion_tasks()
     }
-    training = WhatTraining(reader, features, targets, weights, settings)
+    training = WhatTraining(reader, features, targets, weights, settings, objectives or Objectives(), images)
     loader = DataLoader(
         _Rows(rows),
         batch_size=min(settings.batch_size, len(rows)),
@@ -185,7 +225,7 @@ def train_what(
         sampler=EpochSampler(rows, training, settings.seed),
     )
     for name, value in model.named_parameters():
-        value.requires_grad_(_is_learned_here(name))
+        value.requires_grad_(_is_learned_here(name) or (images is not None and name.startswith(IMAGE_NETWORK)))
     model.train()
     watch = replace(
         watch or Watch(),
@@ -194,12 +234,33 @@ def train_what(
         validation=DataLoader(_Rows(held_out), batch_size=settings.batch_size) if held_out else None,
     )
     # Seconds of work on pooled features: moving them to a GPU would cost more.
-    epochs = fit_quietly(training, loader, epochs=settings.epochs, accelerator="cpu", watch=watch)
+    epochs = fit_quietly(
+        training,
+        loader,
+        epochs=settings.epochs,
+        accelerator="cpu" if images is None else "auto",
+        precision="32-true" if images is None else images.settings.precision,
+        watch=watch,
+    )
     model.eval()
-    if model.config.outlier == "energy":
-        with torch.no_grad():
-            model.energy.fit(list(model(collate([features[row] for row in rows], reader)).logits.values()))
+    if images is None:
+        _fit_energy(reader, [features[row] for row in rows])
     return epochs
+
+
+def settle_images(reader: CaseReader, features: Sequence[CaseFeatures]) -> None:
+    """Fit what is measured against the training cases, in place, to what the trained image network sees of them.
+
+    Args:
+        reader: Front of the model that `train_what` trained with images.
+        features: Its training cases as `ImageFeed.see_again` gives them.
+    """
+    model = reader.model
+    vectors = [item.images for item in features if item.images is not None]
+    if len(vectors) > 1:
+        model.image_tokens.centre(torch.cat(vectors))
+        model.ood.fit(torch.stack([images.mean(dim=0) for images in vectors]))
+    _fit_energy(reader, features)
 
 
 @torch.no_grad()
@@ -270,6 +331,13 @@ def _fit_location(model: MultimodalModel, task: TaskSpec, features: Sequence[Cas
     cast(LocationHead, model.locations[task.name]).set_linear(weight, bias)
 
 
+@torch.no_grad()
+def _fit_energy(reader: CaseReader, features: Sequence[CaseFeatures]) -> None:
+    """Set how weak the answers to training cases are, for models that flag weak answers."""
+    if reader.model.config.outlier == "energy":
+        reader.model.energy.fit(list(reader.model(collate(features, reader)).logits.values()))
+
+
 def _fit_statistics(model: MultimodalModel, features: Sequence[CaseFeatures]) -> None:
     """Set what standardises the inputs, and the distance at which a case is unlike the training cases."""
     summaries = [item.summary for item in features if item.summary is not None and bool(item.summary.found[0])]
@@ -287,11 +355,11 @@ def _fit_statistics(model: MultimodalModel, features: Sequence[CaseFeatures]) ->
 
 def _class_weights(task: TaskSpec, target: np.ndarray, is_balanced: bool) -> Tensor:
     """For imbalance; none for tasks whose probabilities it would bend and that have thresholds of their own."""
-    if not is_balanced or task.kind in ("survival", "multilabel", "ranking"):
+    if not is_balanced or task.kind in ("survival", "multilabel", "ranking", "regression"):
         return torch.ones(len(task.classes))
     counts = np.bincount(target[target != UNKNOWN], minlength=len(task.classes)).astype(float)
     return torch.from_numpy(np.where(counts > 0, counts.sum() / (len(counts) * np.maximum(counts, 1)), 0.0)).float()
 
 
 def _is_learned_here(name: str) -> bool:
-    return not name.startswith(("trunk.", "image_network.", "locations."))
+    return not name.startswith(("trunk.", IMAGE_NETWORK, "locations."))

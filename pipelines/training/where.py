@@ -19,6 +19,7 @@ from medmm.encoders.lite_slice_unet import LiteSliceUNet
 from medmm.encoders.slice_unet import SliceUNet, TrunkWidths, look
 from medmm.encoders.trunks import TrunkName, build_trunk
 from pipelines.training.augment import Augmentation, augment_stacks
+from pipelines.training.objectives import Adversarial, loss_of_hurt_pixels
 from pipelines.training.trainer import (
     VALIDATION_LOSS,
     EpochSampler,
@@ -95,8 +96,9 @@ class SliceSampler(Dataset[dict[str, Tensor]]):
 class WhereTraining(lightning.LightningModule):
     """Dice + cross-entropy over slices (Dice over the batch, so that slices without a region count)."""
 
-    def __init__(self, trunk: SliceUNet, settings: WhereSettings) -> None:
+    def __init__(self, trunk: SliceUNet, settings: WhereSettings, adversarial: Adversarial | None = None) -> None:
         super().__init__()
+        self.adversarial = adversarial
         self.trunk = trunk
         self.settings = settings
         self.loss = DiceCELoss(sigmoid=True, batch=True)
@@ -107,6 +109,8 @@ class WhereTraining(lightning.LightningModule):
             batch["stack"], batch["regions"], batch["present"], self.settings.augmentation, self.generator
         )
         loss = self._loss(stacks, regions, present)
+        hurt = loss_of_hurt_pixels(self.adversarial, stacks, lambda changed: self._loss(changed, regions, present))
+        loss = loss if hurt is None else loss + hurt
         self.log("training_loss", loss)
         return loss
 
@@ -144,6 +148,7 @@ def train_where(
     *,
     validation: Sequence[WhereExample] = (),
     watch: Watch | None = None,
+    adversarial: Adversarial | None = None,
 ) -> TrainedTrunk:
     """Return a trunk trained to delineate the examples' regions, on whatever device Lightning finds.
 
@@ -152,6 +157,7 @@ def train_where(
         settings: How.
         validation: Cases that only decide when to stop, where `settings.patience` is set.
         watch: Where checkpoints and logs go, and whether a bar is drawn; its validation and seed are those given here.
+        adversarial: Learn from slices changed so that it hurts, too.
     """
     lightning.seed_everything(settings.seed, verbose=False)
     n_sequences, n_regions = examples[0].array.shape[0], examples[0].regions.shape[0]
@@ -160,7 +166,7 @@ def train_where(
         trunk.load_pretrained()
     slices = SliceSampler(examples, settings.slices_per_case, settings.seed)
     batch_size = min(settings.batch_size, len(slices))
-    module = WhereTraining(trunk, settings)
+    module = WhereTraining(trunk, settings, adversarial)
     loader = DataLoader(
         slices, batch_size=batch_size, drop_last=True, sampler=EpochSampler(slices, module, settings.seed)
     )

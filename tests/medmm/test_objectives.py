@@ -127,22 +127,38 @@ def squares(n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 def test_text_helps_to_give_a_picture_back() -> None:
     torch.manual_seed(0)
     pictures, text = squares(32)
-    model = CrossModalAutoencoder(1, 2, width=8)
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 4, stride=4), torch.nn.GELU())
+    model = CrossModalAutoencoder(8, 2, n_dims=2, width=16)
+    optimiser = torch.optim.Adam([*network.parameters(), *model.parameters()], lr=0.01)
     everyone = torch.ones(32, dtype=torch.bool)
+    truth = model.truth(pictures, network(pictures))
 
     for _ in range(120):
         damaged = hide_patches(pictures, 0.75, generator(1))
-        loss = (model(damaged, text, everyone) - pictures).abs().mean()
+        loss = (model(network(damaged), text, everyone) - truth).abs().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
 
     with torch.no_grad():
-        gone = torch.zeros_like(pictures)
-        with_text = (model(gone, text, everyone) - pictures).abs().mean()
-        without = (model(gone, text, ~everyone) - pictures).abs().mean()
+        gone = network(torch.zeros_like(pictures))
+        with_text = (model(gone, text, everyone) - truth).abs().mean()
+        without = (model(gone, text, ~everyone) - truth).abs().mean()
     assert float(with_text) < 0.7 * float(without)
+
+
+@pytest.mark.parametrize("size", [(8, 12), (4, 8, 12)])
+def test_each_cell_is_to_tell_its_own_part_of_the_image(size: tuple[int, ...]) -> None:
+    model = CrossModalAutoencoder(3, 2, n_dims=len(size))
+    image = torch.zeros(1, 1, *size)
+    image[(0, 0, *(-1 for _ in size))] = 1  # the last voxel
+    maps = torch.zeros(1, 3, *(edge // 4 for edge in size))
+
+    truth = model.truth(image, maps)
+
+    assert truth.shape == model(maps, torch.zeros(1, 2), torch.ones(1, dtype=torch.bool)).shape
+    assert truth[0].argmax() == truth[0].numel() - 1
+    assert float(truth.sum()) == 1
 
 
 def test_the_stated_share_of_patches_is_hidden() -> None:

@@ -18,6 +18,7 @@ from medmm.inputs import CaseReader
 from medmm.types import Case, Report
 from pipelines.cli.app import app
 from pipelines.similar import SimilarityIndex, embed_case, read_index
+from pipelines.training.objectives import Contrastive, ObjectiveLosses, Objectives
 from pipelines.training.what import WhatSettings, train_what
 
 LABELS = Labels(tasks=(tiny.KIND, tiny.GRADE))
@@ -155,8 +156,9 @@ def test_after_contrastive_training_a_text_finds_its_image(tmp_path: Path) -> No
     ]
     features = [reader.read(case).features for case in cases]
     targets = {"kind": np.full(len(cases), -1), "grade": np.full(len(cases), -1)}
-    settings = WhatSettings(epochs=25, learning_rate=1e-2, modality_dropout=0.0, blank=0.0, contrastive_loss=1.0)
-    train_what(reader, features[:40], {name: values[:40] for name, values in targets.items()}, settings)
+    settings = WhatSettings(epochs=25, learning_rate=1e-2, modality_dropout=0.0, blank=0.0)
+    known = {name: values[:40] for name, values in targets.items()}
+    train_what(reader, features[:40], known, settings, objectives=Objectives(contrastive=Contrastive(weight=1.0)))
     diagnoser = tiny.build_diagnoser(model, text_encoder=reader.text_encoder)  # type: ignore[arg-type]  # it is one
     index = SimilarityIndex.build(diagnoser, [(case.case_id, embed_case(diagnoser, case), {}) for case in cases[40:]])
 
@@ -175,4 +177,4 @@ def test_a_contrastive_loss_needs_a_joint_space() -> None:
     reader = CaseReader(tiny.build_model(tiny.build_config(), LABELS), None, None)
 
     with pytest.raises(UsageError, match="joint_width is not set"):
-        train_what(reader, [], {}, WhatSettings(contrastive_loss=1.0))
+        ObjectiveLosses(Objectives(contrastive=Contrastive()), reader.model)
