@@ -147,10 +147,15 @@ def close_case(plan: CasePlan, result: Written | Refused) -> Entry:
     )
 
 
+def may_pass(code: str) -> bool:
+    """Whether a case that was refused with this code may do better the next time."""
+    return code.startswith(_PASSING)
+
+
 def is_kept(entry: Entry, folder: OutputFolder) -> bool:
     """Whether what the ledger says still holds: the files are there in full size, the fault is no passing one."""
     if entry.status == "refused":
-        return not entry.failure.get("code", "").startswith(_PASSING)
+        return not may_pass(entry.failure.get("code", ""))
     place = folder.case(entry.case_id)
     try:
         return all((place / name).stat().st_size == size for name, size in entry.outputs.items())

@@ -41,6 +41,7 @@ class Job:
 
     `index` remembers headers from run to run. `device`: see `pipelines.runners.devices_of`. `ready` are the files that
     may be read, for folders that still fill: a study with any other file waits. None for folders that are complete.
+    `not_yet` are cases whose refusal stands for now, although it may pass.
     """
 
     folder: Path
@@ -58,6 +59,7 @@ class Job:
     id_key: Path | None = None
     index: Path | None = None
     ready: frozenset[str] | None = field(default=None, repr=False)
+    not_yet: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 def diagnose_folder(
@@ -104,7 +106,7 @@ def run_batch(job: Job, runner: Runner, before: LedgerState, listen: Listener, s
         clear(folder)
     clear_staging(folder)
     record = RunRecord.start(folder, job.config, fingerprint, cases, workers=job.workers)
-    done = finished(cases.plans, before, folder)
+    done = finished(cases.plans, before, folder, job.not_yet)
     tell_what_is_there(cases, done, before if job.ready is None else LedgerState(), listen)
     entries = dict(done)
     with Ledger(folder.ledger) as ledger, redacting(identifiers(cases.plans)):
@@ -191,12 +193,20 @@ def check_same_run(before: LedgerState, now: Fingerprint) -> None:
         )
 
 
-def finished(plans: Iterable[CasePlan], before: LedgerState, folder: OutputFolder) -> dict[str, Entry]:
-    """Return the entries of cases that need not be done again: same input files, outputs in place, no passing fault."""
+def finished(
+    plans: Iterable[CasePlan], before: LedgerState, folder: OutputFolder, not_yet: frozenset[str] = frozenset()
+) -> dict[str, Entry]:
+    """Return the entries of cases that need not be done again: same input files, outputs in place, no passing fault.
+
+    Of the cases of `not_yet` passing faults are kept too.
+    """
     done = {}
     for plan in plans:
         entry = before.entries.get(plan.case_id)
-        if entry is not None and entry.stamp == stamp_of(plan) and is_kept(entry, folder):
+        if entry is None or entry.stamp != stamp_of(plan):
+            continue
+        waits = entry.status == "refused" and plan.case_id in not_yet
+        if waits or is_kept(entry, folder):
             done[plan.case_id] = entry
     return done
 

@@ -1,24 +1,28 @@
 """Watch a folder: diagnose studies when they have stopped changing, again and again, into one output folder.
 
 Every round is the ordinary batch with resume, so nothing is done twice, a study that got more files is done again, and
-the results are those of one run over everything. A study is complete when none of its files has changed for the quiet
-period; studies that still grow do not hold up the others. In the folder `studies/` that `medmm receive` fills, whole
-studies appear by rename.
+the results are those of one run over everything. What was refused for a reason that may pass (a disk, memory) is tried
+again in a later round, after a pause that doubles each time. A study is complete when none of its files has changed for
+the quiet period; studies that still grow do not hold up the others. In the folder `studies/` that `medmm receive`
+fills, whole studies appear by rename.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medmm.dicom.discover import walk_files
+from pipelines.case_output import may_pass
 from pipelines.diagnose import Job, NoStudyError, diagnose_folder
 from pipelines.engine import StopSwitch, listening
-from pipelines.events import Listener, RunSummary, Told, ignore
+from pipelines.events import CaseDone, Event, Listener, RunSummary, Told, ignore
 from pipelines.judge import Load
 from pipelines.runners import OpenRunner, Runner, Setting, open_runner
 
+FIRST_RETRY_S, LAST_RETRY_S = 60.0, 3600.0
 Snapshot = dict[str, tuple[int, int]]  # path to size and modification time in nanoseconds
 
 
@@ -48,6 +52,33 @@ class QuietFiles:
         }
         self._seen = now
         return {path for path, since in self._since.items() if clock_s - since >= self.quiet_s}
+
+
+@dataclass(slots=True)
+class Patience:
+    """Cases refused for reasons that may pass wait longer each time: a minute, two, four, up to an hour."""
+
+    clock: Callable[[], float]
+    _tries: Counter[str] = field(default_factory=Counter)
+    _due_s: dict[str, float] = field(default_factory=dict)
+
+    def notice(self, event: Event) -> None:
+        """Learn how a case ended."""
+        if not isinstance(event, CaseDone):
+            return
+        if event.status == "refused" and may_pass(event.code):
+            wait_s = min(FIRST_RETRY_S * 2 ** self._tries[event.case_id], LAST_RETRY_S)
+            self._tries[event.case_id] += 1
+            self._due_s[event.case_id] = self.clock() + wait_s
+        else:
+            self._tries.pop(event.case_id, None)
+            self._due_s.pop(event.case_id, None)
+
+    @property
+    def not_yet(self) -> frozenset[str]:
+        """Cases that are not tried again now."""
+        now = self.clock()
+        return frozenset(case_id for case_id, due_s in self._due_s.items() if due_s > now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +145,21 @@ def diagnose_watching(
         UsageError: As `diagnose_folder`, except that a folder without studies is waited on.
         StopRun: The disk is full, or a signal; the same command goes on.
     """
+    patience = Patience(watch.clock)
+
+    def told(event: Event) -> None:
+        patience.notice(event)
+        listen(event)
+
     places = [place for place in (job.folder, job.reports, job.records) if place is not None]
     summary: RunSummary | None = None
     with listening(switch or StopSwitch()) as stop, ExitStack() as kept:
         open_once = _opening_once(kept)
         for ready in complete_rounds(places, replace(watch, is_over=lambda: stop.is_on or watch.is_over())):
             listen(Told(f"{ready.changed} files are new or changed and quiet."))
-            this_round = replace(job, may_resume=True, ready=ready.quiet)
+            this_round = replace(job, may_resume=True, ready=ready.quiet, not_yet=patience.not_yet)
             try:
-                summary = diagnose_folder(this_round, load, listen, stop, open_once)
+                summary = diagnose_folder(this_round, load, told, stop, open_once)
             except NoStudyError:
                 listen(Told("There is no complete study among them."))
                 continue

@@ -10,9 +10,11 @@ import typer
 from pipelines.cli.console import RunView, show_counts, show_error, show_summary, stderr
 
 if TYPE_CHECKING:
-    from pipelines.send import Delivery
-
-EXPLAIN_LEVELS = ("fast", "full", "none")
+    from pipelines.config import RunConfig
+    from pipelines.diagnose import Job
+    from pipelines.events import RunSummary
+    from pipelines.judge import ModelSource
+    from pipelines.send import Delivery, Destination
 
 
 def diagnose(
@@ -89,29 +91,17 @@ def diagnose(
 
     Exit codes: 0 all diagnosed, 1 some refused, 2 nothing started, 3 stopped, 130 Ctrl-C (both: go on with --resume).
     """
-    from medmm.errors import StopRun, UsageError
-    from pipelines.config import RunConfig, RunLimits, build_config, build_limits, settings_from
-    from pipelines.diagnose import Job, diagnose_folder
-    from pipelines.engine import StopSwitch
-    from pipelines.events import RunSummary
+    from medmm.errors import UsageError
+    from pipelines.config import RunLimits, build_limits, settings_from
+    from pipelines.diagnose import Job
     from pipelines.judge import ModelSource
-    from pipelines.send import parse_destination, send_results
-    from pipelines.watch import Watch, diagnose_watching
+    from pipelines.send import parse_destination
 
-    if watch and overwrite:
-        raise UsageError("Expected --watch or --overwrite, not both.", code="config.output")
-    if resume and overwrite:
-        raise UsageError("Expected --resume or --overwrite, not both.", code="config.output")
+    if overwrite and (watch or resume):
+        option = "--watch" if watch else "--resume"
+        raise UsageError(f"Expected {option} or --overwrite, not both.", code="config.output")
     given = settings_from(settings or ())
-    config = build_config(
-        **{
-            "explain": explain,
-            "formats": tuple(filter(None, (name.strip() for name in formats.split(",")))),
-            "lang": lang,
-            "include_report_text": include_report_text,
-            **{key: value for key, value in given.items() if key in RunConfig.model_fields},
-        }
-    )
+    config = _config_of(given, explain=explain, formats=formats, lang=lang, include_report_text=include_report_text)
     job = Job(
         folder=folder,
         output=out,
@@ -128,32 +118,54 @@ def diagnose(
         id_key=id_key,
         index=index,
     )
-
     destination = parse_destination(send_to) if send_to is not None else None
+    raise typer.Exit(
+        _run(job, ModelSource(model, config), destination, quiet_s=quiet_period if watch else None, is_quiet=quiet)
+    )
 
-    def send_back(summary: RunSummary) -> None:
+
+def _config_of(given: dict[str, str], *, formats: str, **options: object) -> "RunConfig":
+    """The settings that results depend on, from options and from `--set`."""
+    from pipelines.config import RunConfig, build_config
+
+    rarer = {key: value for key, value in given.items() if key in RunConfig.model_fields}
+    names = tuple(filter(None, (name.strip() for name in formats.split(","))))
+    return build_config(**{"formats": names, **options, **rarer})
+
+
+def _run(
+    job: "Job", load: "ModelSource", destination: "Destination | None", *, quiet_s: float | None, is_quiet: bool
+) -> int:
+    """Run a job, or watch its folder where there is a quiet period, and return the exit code."""
+    from medmm.errors import StopRun
+    from pipelines.diagnose import diagnose_folder
+    from pipelines.engine import StopSwitch
+    from pipelines.send import send_results
+    from pipelines.watch import Watch, diagnose_watching
+
+    def send_back(summary: "RunSummary") -> None:
         if destination is not None:
-            tell_delivery(lambda: send_results(summary.output, destination), is_quiet=quiet)
+            tell_delivery(lambda: send_results(summary.output, destination), is_quiet=is_quiet)
 
-    def show_round(summary: RunSummary) -> None:
-        if not quiet:
+    def end_round(summary: "RunSummary") -> None:
+        if not is_quiet:
             show_counts(summary)
         send_back(summary)
 
-    load, switch = ModelSource(model, config), StopSwitch()
+    switch = StopSwitch()
     try:
-        with RunView(is_quiet=quiet) as view:
-            if watch:  # until a signal, which ends in StopRun
-                diagnose_watching(job, load, Watch(quiet_s=quiet_period), view, show_round, switch)
+        with RunView(is_quiet=is_quiet) as view:
+            if quiet_s is not None:  # until a signal, which ends in StopRun
+                diagnose_watching(job, load, Watch(quiet_s=quiet_s), view, end_round, switch)
             summary = diagnose_folder(job, load, view, switch)
     except StopRun as error:
-        if not watch or error.code != "run.interrupted":  # a signal is how watching ends
+        if quiet_s is None or error.code != "run.interrupted":  # a signal is how watching ends
             show_error(error.message, error.remedy, error.code)
-        raise typer.Exit(switch.exit_code) from None
-    if not quiet:
+        return switch.exit_code
+    if not is_quiet:
         show_summary(summary)
     send_back(summary)
-    raise typer.Exit(summary.exit_code)
+    return summary.exit_code
 
 
 def tell_delivery(deliver: Callable[[], "Delivery"], *, is_quiet: bool) -> None:

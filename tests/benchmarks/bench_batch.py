@@ -1,16 +1,19 @@
 """How many studies a minute does a batch diagnose, and what does it cost beside the network?
 
     python tests/benchmarks/bench_batch.py [--studies ../shared/data/lgg_dicom] [--copies 3] [--model glioma-mri]
-    python tests/benchmarks/bench_batch.py --memory 500
+    python tests/benchmarks/bench_batch.py --copies 0 --memory 500
 
 Real studies are copied under new UIDs. Every way of running them is a process of its own with one thread for each
 network; the model is loaded before the clock starts. The ways take turns for `--rounds`, and the best round counts:
   plain      a loop over the library: read_cases, diagnose, explain, save; no ledger, no locks, nothing is synced
   1, 2       the batch with one and two decode workers
+  devices    the batch on two processes that hold a model each (`--device cpu,cpu`)
   shards     the batch split over two processes at the same time
   ray 1, 2   the batch on one and two Ray workers
 CPU seconds are those of the whole process with imports and loading; other load on the machine disturbs them least.
-`--memory N` sends N phantom studies through the batch with a small rule model and says how large it was on the way.
+Where the model is loaded in other processes (devices, Ray) the clock is that of the run itself, loading apart, and the
+peak is the driver's. `--memory N` sends N phantom studies through the batch with a small rule model and says how large
+it was on the way.
 """
 
 import argparse
@@ -36,6 +39,7 @@ WAYS = {
     "plain": [["--way", "plain"]],
     "1 decode worker": [["--way", "local", "--workers", "1"]],
     "2 decode workers": [["--way", "local", "--workers", "2"]],
+    "2 devices (cpu,cpu)": [["--way", "local", "--workers", "2", "--device", "cpu,cpu"]],
     "2 shards at once": [["--way", "local", "--workers", "1", "--shard", f"{number}/2"] for number in (1, 2)],
     "1 Ray worker": [["--way", "ray", "--workers", "1"]],
     "2 Ray workers": [["--way", "ray", "--workers", "2"]],
@@ -68,29 +72,29 @@ def run_one(options: argparse.Namespace) -> dict[str, Any]:
     """What a child process does: load the model, then run; seconds, stages and peak memory."""
     from medmm.diagnose import load_model
     from pipelines.diagnose import Job, diagnose_folder
+    from pipelines.judge import ModelSource
 
     started = 0.0
 
-    def load() -> Any:
+    def load(device: str) -> Any:
         nonlocal started
-        model = load_model(options.model, device="cpu")
+        model = load_model(options.model, device=device)
         started = time.perf_counter()
         return model
 
     if options.way == "plain":
-        return _plain(load(), options, started)
+        return _plain(load("cpu"), options)
     number, _, count = options.shard.partition("/")
     job = Job(
         folder=options.studies,
         output=options.out,
         workers=options.workers,
         engine=options.way,
-        device="cpu",
+        device=options.device,
         shard=(int(number), int(count)),
     )
-    if options.way == "ray":  # loaded in the workers: the clock of the run itself is taken
-        name = options.model
-        summary = diagnose_folder(job, lambda: load_model(name, device="cpu"))
+    if options.way == "ray" or "," in options.device:  # loaded in the workers: the clock of the run itself is taken
+        summary = diagnose_folder(job, ModelSource(options.model, job.config))
         seconds = summary.seconds
     else:
         summary = diagnose_folder(job, load)
@@ -99,9 +103,10 @@ def run_one(options: argparse.Namespace) -> dict[str, Any]:
     return {"seconds": seconds, "cases": summary.cases, "stages": stages, "mib": summary.peak_memory_mib}
 
 
-def _plain(model: Any, options: argparse.Namespace, started: float) -> dict[str, Any]:
+def _plain(model: Any, options: argparse.Namespace) -> dict[str, Any]:
     import medmm
 
+    started = time.perf_counter()
     stages, cases = {"diagnose": 0.0, "explain": 0.0}, 0
     for case in medmm.read_cases(options.studies, roles=model.spec.roles):
         begun = time.perf_counter()
@@ -137,7 +142,8 @@ def run_way(commands: Sequence[Sequence[str]], studies: Path, model: str, root: 
     parts = [json.loads(process.communicate()[0].splitlines()[-1]) for process in processes]
     for number in range(len(commands)):
         shutil.rmtree(root / f"out{number}")
-    stages = {name: sum(part["stages"].get(name, 0.0) for part in parts) for name in parts[0]["stages"]}
+    known = {name for part in parts for name in part["stages"]}
+    stages = {name: sum(part["stages"].get(name, 0.0) for part in parts) for name in STAGES if name in known}
     return {
         "seconds": max(part["seconds"] for part in parts),
         "cases": sum(part["cases"] for part in parts),
@@ -166,13 +172,27 @@ def compare(options: argparse.Namespace) -> None:
     for way, result in best.items():
         n, seconds, stages = result["cases"], result["seconds"], result["stages"]
         network = stages["diagnose"] + stages["explain"]
-        beside = f"{100 * (1 - network / seconds):.0f}%" if "2 " not in way or "decode" in way else ""
+        beside = f"{100 * (1 - network / seconds):.0f}%" if way in ONE_AT_A_TIME else ""
         each = " | ".join(f"{stages[name] / n:.2f}" if name in stages else "" for name in STAGES)
-        cpu = "" if "Ray" in way else f"{result['cpu']:.0f}"  # Ray's workers are not children of the driver
+        cpu = "" if "Ray" in way or "devices" in way else f"{result['cpu']:.0f}"  # not known
         say(f"| {way} | {60 * n / seconds:.1f} | {seconds / n:.2f} | {each} | {beside} | {cpu} | {result['mib']:.0f} |")
+
+    say("")
+    for first, second, what in PAIRS:
+        if first in best and second in best:
+            ratio = best[first]["seconds"] / best[second]["seconds"]
+            say(f"{what}: {second} is {ratio:.2f} x as fast as {first}.")
 
 
 STAGES = ("read", "diagnose", "explain", "write")
+ONE_AT_A_TIME = ("plain", "1 decode worker", "2 decode workers")  # ways in which one model works at a time
+PAIRS = (
+    ("plain", "1 decode worker", "batch against a plain loop"),
+    ("1 decode worker", "2 decode workers", "decode workers"),
+    ("1 decode worker", "2 devices (cpu,cpu)", "devices"),
+    ("1 decode worker", "2 shards at once", "shards"),
+    ("1 Ray worker", "2 Ray workers", "Ray"),
+)
 
 
 def memory(count: int) -> None:
@@ -215,16 +235,18 @@ def main() -> None:
     parser.add_argument("--way", choices=("plain", "local", "ray"), help=argparse.SUPPRESS)
     parser.add_argument("--workers", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--shard", default="1/1", help=argparse.SUPPRESS)
+    parser.add_argument("--device", default="cpu", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.way:
         result = run_one(options)
         used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         say(json.dumps(result | {"cpu": sum(one.ru_utime + one.ru_stime for one in used)}))
-    elif options.memory:
-        memory(options.memory)
-    else:
+        return
+    if options.copies:
         compare(options)
+    if options.memory:
+        memory(options.memory)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from rule_model import RuleModel
 
 from medmm.synthetic import Cohort
 from pipelines.diagnose import Job, diagnose_folder
-from pipelines.events import RunSummary
-from pipelines.watch import Watch, complete_rounds, diagnose_watching
+from pipelines.events import CaseDone, RunSummary
+from pipelines.watch import Patience, Watch, complete_rounds, diagnose_watching
 
 MakeJob = Callable[..., Job]
 
@@ -148,3 +148,50 @@ def test_an_empty_folder_begins_no_round(tmp_path: Path, quiet_s: float) -> None
     script = Script((9, _nothing), (9, _nothing))
 
     assert list(complete_rounds([tmp_path], script.watch(quiet_s))) == []
+
+
+@pytest.mark.bad_input("H11")
+def test_what_may_pass_is_tried_again_but_not_in_every_round(cohort: Cohort, make_job: MakeJob, tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    model = RuleModel(babbles=True)  # every case ends in internal.error
+    ended: list[RunSummary] = []
+
+    def arrive(number: int) -> Callable[[], object]:
+        name = f"PHANTOM-{number:04d}"
+        return lambda: shutil.copytree(cohort.studies / name, inbox / name)
+
+    script = Script((1, arrive(0)), (10, arrive(1)), (59, arrive(2)), (1, _nothing))
+
+    diagnose_watching(make_job(folder=inbox), lambda device: model, script.watch(0), after_round=ended.append)
+
+    tries = [model.diagnosed.count(case_id) for case_id in dict.fromkeys(model.diagnosed)]
+    assert [(one.refused, one.done_before) for one in ended] == [(1, 0), (2, 1), (3, 1)]
+    assert tries == [2, 1, 1]  # the first again after a minute, the second not yet
+
+
+def test_the_pause_before_another_try_doubles_up_to_an_hour_and_ends_with_success() -> None:
+    now = [0.0]
+    patience = Patience(lambda: now[0])
+    refused = CaseDone(case_id="case-a", status="refused", done=1, code="io.read", reason="")
+
+    pauses = []
+    for _ in range(8):
+        patience.notice(refused)
+        start = now[0]
+        while "case-a" in patience.not_yet:
+            now[0] += 30
+        pauses.append(now[0] - start)
+    patience.notice(refused)
+    patience.notice(CaseDone(case_id="case-a", status="ok", done=1, code="", reason=""))
+
+    assert pauses == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    assert patience.not_yet == frozenset()
+
+
+def test_what_will_not_pass_is_not_waited_for() -> None:
+    patience = Patience(lambda: 0.0)
+
+    patience.notice(CaseDone(case_id="case-a", status="refused", done=1, code="series.gap", reason=""))
+
+    assert patience.not_yet == frozenset()
