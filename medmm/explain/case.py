@@ -11,7 +11,7 @@ from medmm.explain.checks import CaseTests
 from medmm.explain.counterfactual import counterfactuals
 from medmm.explain.gradients import Contributions, Traced, contributions, trace
 from medmm.explain.graph import concept_attributions, evidence_paths, mention_evidence
-from medmm.explain.images import cells_by_method, cells_to_attributions
+from medmm.explain.images import ask_images, cells_by_method, cells_to_attributions
 from medmm.explain.methods import ExplanationMethods
 from medmm.explain.modality import field_attributions, modality_shares
 from medmm.explain.question import ask
@@ -84,7 +84,7 @@ def explain_task(
             volumes = place(found, view, roles, task=task.name, target=result.prediction, method=title)
             explained = replace(explained, volumes=volumes)
     elif parts.cells is not None and view.maps is not None:
-        cells = cells_by_method(methods.volume, view.maps, parts)
+        cells = cells_by_method(methods.volume, ask_images(reader, view, task, index), view.maps, parts)
         volumes = cells_to_attributions(cells, view, task=task.name, target=result.prediction, method=methods.volume)
         explained = replace(explained, volumes=volumes)
     if task.source == "location":

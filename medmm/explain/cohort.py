@@ -19,6 +19,7 @@ from medmm.explain.faithfulness import curves, likeness, mass_in, order_by_map, 
 from medmm.explain.gradients import contributions, trace
 from medmm.explain.methods import VOLUME_METHODS
 from medmm.explain.question import VolumeQuestion, ask
+from medmm.explain.sensitivity import occlusions
 from medmm.explain.volume import ACTIVATION_MAPS, attribute_volume, speaks_for
 from medmm.explain.volume_checks import RandomOrders, noisy, random_orders, seen_again, shuffled_model
 from medmm.inputs import CaseReader, CaseView
@@ -89,23 +90,38 @@ def measure_maps(
     view, diagnosis = diagnoser.view(case), diagnoser.diagnose(case)
     tests = tests or MapTests()
     chosen = [task for task in diagnoser.model.labels.tasks if tasks is None or task.name in set(tasks)]
+    targets = {task.name: task.index(diagnosis.tasks[task.name].prediction) for task in chosen}
+    questions = [ask(diagnoser.reader, view, task, targets[task.name]) for task in chosen]
+    asked = [question for question in questions if question is not None]
+    if not asked:
+        return []
+    at_random = random_orders(asked[0], np.random.default_rng(1)) if tests.curves else None
+    maps = maps_of(asked, view, methods)
+    again = _again(asked, view, [name for name in methods if name in VOLUME_METHODS]) if tests.again else ({}, {})
     rows: list[MapScores] = []
-    at_random: RandomOrders | None = None
-    for task in chosen:
-        question = ask(diagnoser.reader, view, task, task.index(diagnosis.tasks[task.name].prediction))
-        if question is None:
-            return []
-        if tests.curves and at_random is None:
-            at_random = random_orders(question, np.random.default_rng(1))
-        maps = maps_of(question, view, methods)
-        again = _again(question, view, [name for name in methods if name in VOLUME_METHODS]) if tests.again else {}
-        for name, found in maps.items():
-            rows.append(_score(question, view, name, found, mask, at_random, again.get(name)))
+    for question in asked:
+        task = question.task.name
+        for name, found in maps[task].items():
+            others = (again[0][task][name], again[1][task][name]) if name in again[0].get(task, {}) else None
+            rows.append(_score(question, view, name, found, mask, at_random, others))
     return rows
 
 
-def maps_of(question: VolumeQuestion, view: CaseView, methods: Sequence[str]) -> dict[str, Tensor]:
-    """Return contributions (S, D, H, W) by method or baseline; the Grad-CAM family shares its two passes."""
+def maps_of(
+    questions: Sequence[VolumeQuestion], view: CaseView, methods: Sequence[str]
+) -> dict[str, dict[str, Tensor]]:
+    """Return contributions (S, D, H, W) by task and method or baseline; occlusion covers once for all questions."""
+    covered = occlusions(questions) if "occlusion" in methods else [None] * len(questions)
+    rest = [name for name in methods if name != "occlusion"]
+    maps = {}
+    for question, falls in zip(questions, covered, strict=True):
+        found = _maps_of_one(question, view, rest) | ({} if falls is None else {"occlusion": falls})
+        maps[question.task.name] = {name: found[name] for name in methods}
+    return maps
+
+
+def _maps_of_one(question: VolumeQuestion, view: CaseView, methods: Sequence[str]) -> dict[str, Tensor]:
+    """The Grad-CAM family shares its two passes."""
     gradient = None
     if "lesion" in methods and question.task.source == "fusion":
         traced = trace(question.reader, view)
@@ -141,19 +157,18 @@ def _centre(question: VolumeQuestion) -> Tensor:
     return (-(((grid - middle) / (extent / 4)).square().sum(dim=-1)) / 2).exp() * head
 
 
-def _again(question: VolumeQuestion, view: CaseView, methods: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
-    """The maps of shuffled weights and of a noisy volume, by method."""
-    reader = question.reader
+def _again(
+    questions: Sequence[VolumeQuestion], view: CaseView, methods: Sequence[str]
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, dict[str, Tensor]]]:
+    """The maps of shuffled weights and those of a noisy volume, by task and method."""
+    first = questions[0]
+    reader = first.reader
     other = CaseReader(shuffled_model(reader.model), reader.text_encoder, reader.graph)
-    pairs = []
-    for changed in (
-        seen_again(other, view, question, question.volume),
-        seen_again(reader, view, question, noisy(question)),
-    ):
-        asked = ask(changed.reader, changed.view, question.task, question.target)
-        assert asked is not None  # the question was asked about a volume
-        pairs.append(maps_of(asked, changed.view, methods))
-    return {name: (pairs[0][name], pairs[1][name]) for name in methods}
+    found = []
+    for changed in (seen_again(other, view, first, first.volume), seen_again(reader, view, first, noisy(first))):
+        asked = [ask(changed.reader, changed.view, question.task, question.target) for question in questions]
+        found.append(maps_of([question for question in asked if question is not None], changed.view, methods))
+    return found[0], found[1]
 
 
 def _score(

@@ -1,5 +1,8 @@
 """Volume methods that ask the whole model: integrated gradients, SmoothGrad, occlusion. Many passes, on demand."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,11 +16,33 @@ BOX_SLICES = 3
 BOXES_A_SIDE = 8  # of a slice
 
 
-def integrated_gradients(question: VolumeQuestion, steps: int = STEPS) -> Float[Tensor, "C D H W"]:
-    """Signed contributions on the straight way from the blank head to the case (Sundararajan et al., ICML 2017).
+class Asked(Protocol):
+    """An answer as a function of the pixels of a case: `volume` and `blank()` (1, C, *S), `present` (1, C).
 
-    They would add up to the difference of the margins, if the answer were smooth. It is not: a region counts from a
-    probability of 0.3 on (`marked_mass`), and what such a jump adds has no gradient.
+    `medmm.explain.question.VolumeQuestion` for a model with a trunk, `medmm.explain.images.ImagesQuestion` for one
+    that reads images.
+    """
+
+    @property
+    def volume(self) -> Tensor:
+        """What the network reads."""
+
+    @property
+    def present(self) -> Tensor:
+        """Which channels hold anything."""
+
+    def margin(self, volume: Tensor) -> Tensor:
+        """The answer's margin (1,) for a changed volume; differentiable."""
+
+    def blank(self) -> Tensor:
+        """The volume with nothing in it."""
+
+
+def integrated_gradients(question: Asked, steps: int = STEPS) -> Float[Tensor, " C *S"]:
+    """Signed contributions on the straight way from the blank volume to the case (Sundararajan et al., ICML 2017).
+
+    They add up to the difference of the margins where the answer is smooth. Behind a trunk it is not: a region counts
+    from a probability of 0.3 on (`marked_mass`), and what such a jump adds has no gradient.
     """
     from captum.attr import IntegratedGradients
 
@@ -32,7 +57,7 @@ def integrated_gradients(question: VolumeQuestion, steps: int = STEPS) -> Float[
     return found[0].detach().float()
 
 
-def smoothgrad(question: VolumeQuestion, samples: int = NOISY_SAMPLES) -> Float[Tensor, "C D H W"]:
+def smoothgrad(question: Asked, samples: int = NOISY_SAMPLES) -> Float[Tensor, " C *S"]:
     """Mean absolute gradient over noisy copies of the volume (Smilkov et al., 2017); the noise is always the same."""
     from captum.attr import NoiseTunnel, Saliency
 
@@ -45,19 +70,26 @@ def smoothgrad(question: VolumeQuestion, samples: int = NOISY_SAMPLES) -> Float[
             nt_samples_batch_size=1,
             stdevs=NOISE,
         )
-    return found[0].detach().float() * question.present[0, :, None, None, None]
+    absolute = found[0].detach().float()
+    return absolute * question.present[0].reshape(-1, *(1,) * (absolute.ndim - 1))
 
 
-@torch.no_grad()
 def occlusion(question: VolumeQuestion) -> Float[Tensor, "1 D H W"]:
     """How far the margin falls when a box of the head becomes the head's mean (Zeiler and Fergus, ECCV 2014).
 
     Boxes tile the head; all sequences are covered together. Only slices that a box touches are looked at again, some
     twenty times less work than a library's sliding window over the whole volume.
     """
+    return occlusions([question])[0]
+
+
+@torch.no_grad()
+def occlusions(questions: Sequence[VolumeQuestion]) -> list[Float[Tensor, "1 D H W"]]:
+    """Return `occlusion` of several questions about one case; each covered volume is looked at once for all."""
+    question = questions[0]
     volume, head, blank = question.volume, question.head(), question.blank()
-    full = float(question.margin_of(question.seen, volume))
-    falls = torch.zeros_like(volume[0, 0])
+    full = [float(one.margin_of(question.seen, volume)) for one in questions]
+    falls = volume.new_zeros(len(questions), *volume.shape[2:])
     size = volume.shape[2:]
     patch = (BOX_SLICES, size[1] // BOXES_A_SIDE, size[2] // BOXES_A_SIDE)
     for corner in _corners(size, patch):
@@ -67,8 +99,10 @@ def occlusion(question: VolumeQuestion) -> Float[Tensor, "1 D H W"]:
         covered = volume.clone()
         depth, height, width = box
         covered[..., depth, height, width] = blank[..., depth, height, width]
-        falls[box] = full - float(question.margin_of(question.look_again(covered), covered))
-    return (falls * head)[None]
+        seen = question.look_again(covered)
+        for row, one in enumerate(questions):
+            falls[row][box] = full[row] - float(one.margin_of(seen, covered))
+    return list((falls * head)[:, None])
 
 
 def _corners(size: torch.Size, patch: tuple[int, int, int]) -> list[tuple[int, int, int]]:

@@ -31,6 +31,7 @@ from medmm.explain.graph_checks import random_path
 from medmm.explain.methods import ExplanationMethods
 from medmm.explain.question import VolumeQuestion, ask
 from medmm.explain.removal import without_concepts, without_relations, without_sentences
+from medmm.explain.sensitivity import occlusion, occlusions
 from medmm.explain.text import integrated_pieces, masked_ids
 from medmm.inputs import collate
 from medmm.preprocess import prepare_volume
@@ -370,6 +371,16 @@ def test_a_cohort_is_measured_against_its_baselines(diagnoser: Diagnoser) -> Non
     assert scores["random"].mass == pytest.approx(scores["random"].mask_share, rel=0.3)
     assert np.isfinite(scores["lesion"].repeated) and np.isnan(scores["centre"].repeated)
     assert all(0 <= row.deletion <= 1 and 0 <= row.insertion <= 1 for row in rows if row.has_map)
+
+
+def test_boxes_are_covered_once_for_all_questions(diagnoser: Diagnoser) -> None:
+    questions = [replace(question_of(diagnoser), target=target) for target in (0, 1)]
+
+    together = occlusions(questions)
+
+    for question, found in zip(questions, together, strict=True):
+        torch.testing.assert_close(found, occlusion(question))
+    assert not torch.equal(together[0], together[1])
 
 
 def test_tests_of_a_cohort_can_be_left_out(diagnoser: Diagnoser) -> None:

@@ -17,7 +17,9 @@ from medmm.encoders.image_networks import IMAGE_NETWORKS, build_image_network
 from medmm.encoders.images import pool_maps
 from medmm.encoders.lite_network import LiteNetwork
 from medmm.errors import InputError, UsageError
-from medmm.explain.methods import ExplanationMethods
+from medmm.explain.images import ask_images, occlusion
+from medmm.explain.methods import VOLUME_METHODS, ExplanationMethods, VolumeMethod
+from medmm.explain.sensitivity import integrated_gradients
 from medmm.images import read_image
 from medmm.inputs import CaseReader, collate
 from medmm.model import MultimodalModel
@@ -254,11 +256,39 @@ def test_a_model_of_images_is_the_same_after_saving(reader: CaseReader, tmp_path
     torch.testing.assert_close(logits(CaseReader(loaded, None, None), case), logits(reader, case), rtol=0, atol=0)
 
 
-def test_a_model_of_images_refuses_methods_that_need_regions(reader: CaseReader) -> None:
-    diagnoser, case = tiny.build_diagnoser(reader.model), case_of(picture(1))
+@pytest.mark.parametrize("method", ["integrated_gradients", "smoothgrad", "occlusion"])
+def test_methods_of_pixels_draw_each_image_on_its_own_grid(reader: CaseReader, method: VolumeMethod) -> None:
+    diagnoser, case = tiny.build_diagnoser(reader.model), case_of(picture(0), picture(1, square=True))
 
-    with pytest.raises(UsageError, match="for a model of images \\(got 'occlusion'\\)"):
-        diagnoser.explain(case, diagnoser.diagnose(case), methods=ExplanationMethods(volume="occlusion"))
+    explanation = diagnoser.explain(case, diagnoser.diagnose(case), methods=ExplanationMethods(volume=method))
+
+    volumes = explanation.tasks["kind"].volumes
+    assert volumes
+    assert all(item.values.shape == case.volumes[item.role].shape for item in volumes)
+    assert max(float(item.values.max()) for item in volumes) == pytest.approx(1, abs=1e-3)
+
+
+def test_integrated_gradients_of_images_add_up(reader: CaseReader) -> None:
+    view = reader.read(case_of(picture(0), picture(1, square=True)))
+    question = ask_images(reader, view, reader.model.labels.task("kind"), 0)
+
+    found = integrated_gradients(question, steps=64)
+
+    change = float(question.margin(question.volume) - question.margin(question.blank()))
+    assert float(found.sum()) == pytest.approx(change, rel=0.1, abs=1e-3)
+
+
+def test_covering_a_box_is_asked_of_its_own_image(reader: CaseReader) -> None:
+    view = reader.read(case_of(picture(0), picture(1, square=True)))
+    question = ask_images(reader, view, reader.model.labels.task("kind"), 0)
+    covered = question.volume.clone()
+    height, width = (edge // 8 for edge in covered.shape[2:])
+    covered[0, 1, :height, :width] = question.blank()[0, 1, :height, :width]
+
+    falls = occlusion(question)
+
+    fall = float(question.margin(question.volume) - question.margin(covered))
+    assert float(falls[1, 0, 0]) == pytest.approx(fall, abs=1e-4)
 
 
 @pytest.mark.slow
@@ -273,12 +303,12 @@ def test_a_heatmap_lies_on_the_image_that_shows_the_square() -> None:
     unseen = [case_of(picture(seed), picture(seed + 500, square=True)) for seed in range(300, 306)]
 
     found: dict[str, int] = {}
-    for method in ("lesion", "gradcam", "gradcam++", "hirescam", "layercam"):
+    for method in VOLUME_METHODS:
         firsts = []
         for case in unseen:
             diagnosis = diagnoser.diagnose(case)
             assert diagnosis.tasks["kind"].prediction == "meningioma"
-            explanation = diagnoser.explain(case, diagnosis, methods=ExplanationMethods(volume=method))  # type: ignore[arg-type]  # a literal
+            explanation = diagnoser.explain(case, diagnosis, methods=ExplanationMethods(volume=method))
             firsts.append(explanation.tasks["kind"].volumes[0])
         assert all(item.values.shape == (40, 50, 1) for item in firsts)
         found[method] = sum(item.role == "image-2" for item in firsts)
