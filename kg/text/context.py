@@ -64,6 +64,7 @@ _HISTORY_HEADINGS = frozenset(
         "surgical history",
         "psh",
         "prior history",
+        "social history",
     )
 )
 _FAMILY_HEADINGS = frozenset(("family history", "family medical history", "fh", "fhx"))

@@ -334,3 +334,11 @@ def test_vocabulary_ids_come_from_xrefs_then_names_then_wider_concepts() -> None
         ["MESH:D1"],
         [],
     ]
+
+
+def test_what_stands_below_social_history_is_history() -> None:
+    text = "SOCIAL HISTORY: Denies drug abuse.\n\nFINDINGS: Signs of drug abuse."
+
+    contexts = [context_of(text, at, at + 10) for at in (text.find("drug"), text.rfind("drug"))]
+
+    assert [(one.status, one.temporality) for one in contexts] == [("absent", "historical"), ("present", "recent")]
