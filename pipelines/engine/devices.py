@@ -69,7 +69,6 @@ class _Process(Generic[Plan]):
     process: SpawnProcess
     pipe: "Connection[Any, Any]"
     in_hand: dict[int, Plan] = field(default_factory=dict)
-    is_ready: bool = False
     is_idle: bool = False
     is_alone: bool = False
 
@@ -111,7 +110,6 @@ class DevicePool(Generic[Plan, Written]):
                 if said is None:
                     self._alive.remove(one)
                 else:
-                    one.is_ready = True
                     return said.value
         raise _none_left()
 
@@ -162,14 +160,12 @@ class DevicePool(Generic[Plan, Written]):
     def _react(self, one: _Process[Plan], said: _Said | None, switch: StopSwitch) -> Iterator[Outcome[Plan, Written]]:
         if said is None:
             yield from self._bury(one, switch)
-        elif said.what == "ready":
-            one.is_ready = True
         elif said.what == "wants":
             one.say(self._deal(one, switch))
         elif said.what == "ended":
             number, result = said.value
             yield Outcome(one.in_hand.pop(number), result)
-        else:  # idle; what it still has was dropped because of a stop
+        elif said.what == "idle":  # what it still has was dropped because of a stop
             one.in_hand.clear()
             one.is_idle, one.is_alone = True, False
 

@@ -15,7 +15,7 @@ from medmm.errors import StopRun, UsageError
 from medmm.types import Case
 from pipelines.diagnose import Job, diagnose_folder
 from pipelines.engine import StopSwitch
-from pipelines.engine.ray import RayPool
+from pipelines.engine.ray import RayPool, _Worker
 from pipelines.events import CaseDone, Event
 
 MakeJob = Callable[..., Job]
@@ -32,6 +32,27 @@ def test_without_ray_nothing_starts_and_the_package_is_named(
 
     assert caught.value.code == "config.key"
     assert "medmm[ray]" in caught.value.remedy
+
+
+@pytest.mark.bad_input("H7")
+@pytest.mark.parametrize("kind", ["ObjectStoreFullError", "OutOfDiskError", "RaySystemError"])
+def test_a_cluster_that_fails_stops_the_run_without_a_word_of_the_case(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    failure = getattr(ray.exceptions, kind)("SECRET")
+
+    def get(reference: object) -> None:
+        raise failure
+
+    monkeypatch.setattr("ray.get", get)
+    pool: RayPool[int, int] = RayPool(RuleModel, workers=1)  # type: ignore[arg-type]  # never made
+
+    with pytest.raises(StopRun, match=kind) as caught:
+        pool._answer(_Worker(actor=None, due=None))
+
+    assert "--resume" in caught.value.remedy
+    assert "SECRET" not in str(caught.value)
 
 
 @pytest.fixture(scope="module")
