@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from medmm.encoders.names import NAME_WIDTH
+from medmm.encoders.text_match import TextMatch
+from medmm.encoders.tokens import Tokens
 from medmm.fusion.base import Fused, masked_softmax
 from medmm.fusion.kinds import DecisionLevel
 from medmm.heads import ConceptAnchor, build_head
@@ -14,10 +16,11 @@ from medmm.hierarchy import as_buffer, constrain
 from medmm.results import TaskKind
 
 CONCEPT_WIDTH = 2 * NAME_WIDTH
+TEXT, GRAPH = 1, 3  # of `medmm.config.MODALITIES`
 
 
 class TaskDecision(nn.Module):
-    """One fusion task. The last modality is the graph: its walk's scores speak for classes.
+    """One fusion task. The graph's walk speaks for classes, and in ranking tasks the text for names that it is near.
 
     `level` "joint": the decision is that of the case embedding; "mean" and "learned": of each present modality, with
     equal or learned weights; "both": of all of them. With nothing present the case embedding, then the prior, decides.
@@ -36,6 +39,7 @@ class TaskDecision(nn.Module):
         level: DecisionLevel = "both",
         *,
         is_proportional: bool = False,
+        text_width: int | None = None,
     ) -> None:
         super().__init__()
         self.kind: TaskKind = kind
@@ -51,14 +55,23 @@ class TaskDecision(nn.Module):
             self.register_buffer("mix", mix)  # equal shares
         self.walk_weight = nn.Parameter(torch.tensor(0.5))
         self.register_buffer("concepts", torch.zeros(n_classes, CONCEPT_WIDTH))
+        self.match = TextMatch(text_width, n_classes) if kind == "ranking" and text_width is not None else None
         if kind == "multilabel":
             self.register_buffer("is_below", as_buffer(n_classes))
 
     def forward(
-        self, fused: Fused, present: Bool[Tensor, "B M"], walk: Float[Tensor, "B L"] | None
+        self,
+        fused: Fused,
+        present: Bool[Tensor, "B M"],
+        walk: Float[Tensor, "B L"] | None,
+        text: Tokens | None = None,
     ) -> tuple[Float[Tensor, "B L"], Float[Tensor, "B M L"]]:
         if self.kind == "ranking":
-            return self.rank(fused, present, self.concepts, walk)
+            match = None
+            if self.match is not None and text is not None:
+                is_real = text.mask & present[:, TEXT, None]
+                match = self.match(Tokens(text.values, is_real), self.match.names)
+            return self.rank(fused, present, self.concepts, walk, match)
         joint = self.fused(fused.case) + self.anchor(fused.case, self.concepts)
         own = torch.stack([head(fused.own[:, index]) for index, head in enumerate(self.own)], dim=1)
         logits, own = self._mixed(joint, own, present, walk)
@@ -72,11 +85,32 @@ class TaskDecision(nn.Module):
         present: Bool[Tensor, "B M"],
         concepts: Float[Tensor, "V K"],
         walk: Float[Tensor, "B V"] | None,
+        match: Float[Tensor, "B V"] | None = None,
     ) -> tuple[Float[Tensor, "B V"], Float[Tensor, "B M V"]]:
-        """Score any candidates by their concepts' vectors, also ones that training never saw (open vocabulary)."""
+        """Score any candidates by their concepts' vectors, also ones that training never saw (open vocabulary).
+
+        `match`: what `TextMatch` says of the candidates' names.
+        """
         joint = self.anchor(fused.case, concepts)
         own = self.anchor(fused.own.flatten(0, 1), concepts).unflatten(0, fused.own.shape[:2])
+        if match is not None:
+            joint, own = self._said(joint, own, present, match, TEXT)
         return self._mixed(joint, own, present, walk)
+
+    def _said(
+        self,
+        joint: Float[Tensor, "B L"],
+        own: Float[Tensor, "B M L"],
+        present: Bool[Tensor, "B M"],
+        said: Float[Tensor, "B L"],
+        modality: int,
+    ) -> tuple[Float[Tensor, "B L"], Float[Tensor, "B M L"]]:
+        """Both decisions with what a modality says of the classes besides its embedding."""
+        is_it = torch.arange(own.shape[1], device=own.device) == modality
+        own = own + said[:, None] * is_it[:, None]
+        if self.level == "joint":
+            joint = joint + said * present[:, modality, None]
+        return joint, own
 
     def _mixed(
         self,
@@ -86,10 +120,7 @@ class TaskDecision(nn.Module):
         walk: Float[Tensor, "B L"] | None,
     ) -> tuple[Float[Tensor, "B L"], Float[Tensor, "B M L"]]:
         if walk is not None:
-            said = self.walk_weight * walk
-            own = torch.cat([own[:, :-1], own[:, -1:] + said[:, None]], dim=1)
-            if self.level == "joint":
-                joint = joint + said * present[:, -1:]
+            joint, own = self._said(joint, own, present, self.walk_weight * walk, GRAPH)
         weights = self.weights(present)
         logits = weights[:, :1] * joint + torch.einsum("bm,bml->bl", weights[:, 1:], own)
         return logits, own

@@ -17,7 +17,7 @@ from medmm.encoders.images import pool_maps
 from medmm.encoders.lstm_text import LstmTextEncoder
 from medmm.encoders.record import encode_record
 from medmm.encoders.slice_unet import NEIGHBOURS, TrunkOutput, look, look_together
-from medmm.encoders.text import Encoded, TextEncoder
+from medmm.encoders.text import Encoded, TextEncoder, name_vector
 from medmm.encoders.tokens import Tokens
 from medmm.encoders.volume import VolumeSummary, summarise
 from medmm.errors import UsageError
@@ -188,6 +188,12 @@ class CaseReader:
         import kg
 
         return tuple(kg.link(report.text, self.graph))
+
+    @torch.no_grad()
+    def name_vectors(self, names: Sequence[str]) -> Tensor | None:
+        """Return the text encoder's vector (N, S) of each name; None for a model that reads no text."""
+        encoder = self.text_encoder
+        return None if encoder is None else torch.stack([name_vector(encoder, name) for name in names])
 
     def walk(self, starts: dict[str, float]) -> tuple[Subgraph | None, dict[str, np.ndarray]]:
         """The subgraph around the seeds and the walk's score of each class; nothing without seeds."""

@@ -118,6 +118,7 @@ class MultimodalModel(nn.Module):
                     len(MODALITIES),
                     fusion.level,
                     is_proportional=task.hazards == "proportional",
+                    text_width=None if config.text is None else config.text.width,
                 )
                 for task in labels.fusion_tasks()
             }
@@ -129,10 +130,11 @@ class MultimodalModel(nn.Module):
     def forward(self, inputs: ModelInputs) -> ModelOutput:
         tokens = self.tokens(inputs)
         fused = self.fusion(tokens, inputs.present)
+        text = None if inputs.text is None or inputs.text_mask is None else Tokens(inputs.text, inputs.text_mask)
         logits, own_logits = {}, {}
         for name, decision in self.decisions.items():
             walk = inputs.walk.get(name) if inputs.walk is not None else None
-            logits[name], own_logits[name] = decision(fused, inputs.present, walk)
+            logits[name], own_logits[name] = decision(fused, inputs.present, walk, text)
         if inputs.volume is not None:
             for name, head in self.locations.items():
                 logits[name] = head(inputs.volume.position)

@@ -8,6 +8,7 @@ import torch
 
 from medmm.config import ClassSpec, TaskSpec
 from medmm.decision import TaskDecision
+from medmm.encoders.tokens import Tokens
 from medmm.errors import UsageError
 from medmm.evidence import answer_concepts, concept_vectors, seeds, walk_scores
 from medmm.inputs import CaseReader, CaseView, collate
@@ -28,8 +29,8 @@ def rank_concepts(
 ) -> tuple[RankedConcept, ...]:
     """Return the candidates, best first, as a `ranking` task of the model scores them.
 
-    They need not be the task's own classes: a candidate enters only by its concept's vector and by how well a walk from
-    the case's evidence reaches it. Candidates are never evidence for themselves.
+    They need not be the task's own classes: a candidate enters only by its concept's vector, its name, and by how well
+    a walk from the case's evidence reaches it. Candidates are never evidence for themselves.
 
     Args:
         reader: Front of a model with the knowledge graph.
@@ -58,11 +59,16 @@ def rank_concepts(
     model, inputs = reader.model, collate([view.features], reader)
     device = inputs.present.device
     decision = cast(TaskDecision, model.decisions[task])
+    names = reader.name_vectors([graph.name(graph.index(concept)) for concept in candidates])
+    match = None
+    if decision.match is not None and names is not None and inputs.text is not None and inputs.text_mask is not None:
+        match = decision.match(Tokens(inputs.text, inputs.text_mask), names.to(device))
     scores, _ = decision.rank(
         model.fusion(model.tokens(inputs), inputs.present),
         inputs.present,
         torch.from_numpy(concept_vectors(graph, asked)).to(device),
         None if walk is None else torch.from_numpy(walk)[None].to(device),
+        match,
     )
     order = scores[0].argsort(descending=True, stable=True).tolist()
     return tuple(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 SetKind = Literal["lac", "aps", "raps"]
 OOD_COMPONENTS = 8
+MAX_LISTED = 6  # classes of a set that are named when the model keeps silent
 OOD_QUANTILE = 0.975
 
 
@@ -150,8 +151,15 @@ def decide(
     chosen = tuple(names[index] for index in inside)
     if len(inside) <= max_set_size:
         return Decision(chosen, False, "")
-    listed = ", ".join(titles[index] for index in inside[:-1]) + f" and {titles[inside[-1]]}"
-    return Decision(chosen, True, f"At {coverage:.0%} coverage {listed} cannot be told apart.")
+    return Decision(chosen, True, f"At {coverage:.0%} coverage {_listed(titles, values, inside)} cannot be told apart.")
+
+
+def _listed(titles: list[str], values: np.ndarray, inside: list[int]) -> str:
+    """The classes of a set; of a long one the most probable."""
+    if len(inside) <= MAX_LISTED:
+        return ", ".join(titles[index] for index in inside[:-1]) + f" and {titles[inside[-1]]}"
+    best = sorted(inside, key=lambda index: -values[index])[:3]
+    return f"{len(inside)} answers (first {', '.join(titles[index] for index in best)})"
 
 
 def decide_labels(names: list[str], values: np.ndarray, thresholds: tuple[float, ...]) -> Decision:

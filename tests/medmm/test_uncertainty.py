@@ -252,3 +252,14 @@ def test_temperature_of_findings_undoes_overconfidence() -> None:
     truth[:5] = -1
 
     assert fit_temperature(3 * honest, truth) == pytest.approx(3, rel=0.2)
+
+
+def test_a_long_set_is_counted_and_its_first_answers_named() -> None:
+    names = [f"n{number}" for number in range(40)]
+    values = np.full(40, 0.02)
+    values[[7, 3, 12]] = 0.1, 0.09, 0.07
+
+    decision = decide(names, [name.upper() for name in names], values, 1.0, 0.8)
+
+    assert len(decision.prediction_set) == 40
+    assert decision.reason == "At 80% coverage 40 answers (first N7, N3, N12) cannot be told apart."

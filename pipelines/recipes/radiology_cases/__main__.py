@@ -166,6 +166,84 @@ def crossval(
     _write_and_compare(out, reader, features, answers, targets, seen_elsewhere(targets))
 
 
+@app.command()
+def model(
+    data: DataFolder,
+    work: WorkFolder,
+    out: Annotated[Path, typer.Option(help="The model directory to write, for `medmm diagnose --model`.")],
+    split: Annotated[list[str], typer.Option(help="What to learn from; repeat for several.")] = LEARNED_FROM,
+) -> None:
+    """Train the package's own model on the cases: five folds for figures and calibration, then every case.
+
+    Ten minutes on one core, features included.
+    """
+    import kg
+    from pipelines.recipes.radiology_cases.multimodal.fitting import train_model
+
+    train_model(data, work, out, split, kg.load_default())
+    typer.echo(f"Wrote {out}.")
+
+
+@app.command()
+def model_predict(
+    data: DataFolder,
+    work: WorkFolder,
+    model: ModelFolder,
+    out: Annotated[Path, typer.Option(help="Folder for the answers, files as `predict` writes them.")],
+    split: Annotated[str, typer.Option(help="The split to answer; its labels may be missing.")] = "dev",
+    against: Annotated[
+        Path | None, typer.Option(help="Other answers to the same split: state by how much these are better.")
+    ] = None,
+) -> None:
+    """Answer T1 to T3 for every case of a split by a model that `model` wrote; `evaluate` measures the answers."""
+    from medmm.diagnose import load_model
+    from pipelines.recipes.radiology_cases.evaluate import compare
+    from pipelines.recipes.radiology_cases.multimodal.answering import write_model_answers
+    from pipelines.recipes.radiology_cases.multimodal.reading import read_features
+
+    diagnoser = load_model(str(model), device="cpu")
+    cases, graph = read_inputs(data, split), diagnoser.reader.graph
+    if graph is None:
+        raise typer.BadParameter("Expected a model that `model` wrote (this one reads no graph).")
+    features = read_features(cases, data / "images", diagnoser.model.labels, graph, work)
+    written = write_model_answers(diagnoser, features, [case.id for case in cases], out)
+    typer.echo(f"Wrote {len(written)} files to {out}.")
+    if against is not None:
+        _show(compare(out, against, cases, read_targets(data, split), frozenset()))
+
+
+@app.command()
+def fusions(
+    data: DataFolder,
+    work: WorkFolder,
+    out: Annotated[Path, typer.Option(help="Where figures and probabilities are written.")],
+    split: Splits = SPLITS,
+) -> None:
+    """Compare every kind of fusion, each modality alone, and other graphs on five identical folds."""
+    import kg
+    from pipelines.recipes.radiology_cases.multimodal.comparing import compare_fusions
+    from pipelines.training.fusion_comparison import write_comparison
+
+    write_comparison(compare_fusions(data, work, split, kg.load_default()), out)
+    typer.echo(f"Wrote {out / 'fusion_comparison.json'}.")
+
+
+@app.command()
+def explain(
+    data: DataFolder,
+    model: ModelFolder,
+    rows: Annotated[Path, typer.Option(help="File of JSON lines to add to; cases in it are not measured again.")],
+    split: Annotated[str, typer.Option(help="The split whose cases are explained.")] = "dev",
+    cases: Annotated[int, typer.Option(help="How many, in a fixed random order.")] = 67,
+) -> None:
+    """Test the explanations of a model that `model` wrote: words and paths against random ones, shares; 5 s a case."""
+    from medmm.diagnose import load_model
+    from pipelines.recipes.radiology_cases.multimodal.explaining import measure_cases, read_rows, table
+
+    measure_cases(load_model(str(model), device="cpu"), read_inputs(data, split), data / "images", rows, cases)
+    typer.echo(table(read_rows(rows)))
+
+
 def _ablated_features(
     data: Path, work: Path, splits: list[str], ablations: list[str]
 ) -> "tuple[FeatureReader, dict[str, Features]]":

@@ -4,19 +4,19 @@ import hashlib
 import itertools
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
 
 from kg import KnowledgeGraph, Linker
 from kg.ranking import evidence_seeds
 from kg.retrieval import CandidateRanker, build_candidates, log_visits
 from medmm.device import is_bfloat16_fast
 from pipelines.recipes.radiology_cases.cases import CaseInput, Diagnosis
+from pipelines.recipes.radiology_cases.keeping import kept
 from pipelines.recipes.radiology_cases.pictures import read_pictures
 from pipelines.recipes.radiology_cases.texts import TextVectors, sentences
 
@@ -139,7 +139,7 @@ class FeatureReader:
     def _pictures(self, images: Path, files: Sequence[str]) -> np.ndarray:
         squares = read_pictures(images, files)
         name = f"pictures-{_digest(squares.tobytes())}"
-        return self._kept(name, lambda: {"features": picture_features(squares)})["features"]
+        return kept(self.work, name, lambda: {"features": picture_features(squares)})["features"]
 
     def _views(self, texts: Sequence[str]) -> TextViews:
         parts = [sentences(text) for text in texts]
@@ -167,22 +167,7 @@ class FeatureReader:
             list(texts),
         ]
         name = f"graph-{_digest(json.dumps(made_from).encode())}"
-        return self._kept(name, lambda: graph_views(self.graph, self.diagnoses, texts))
-
-    def _kept(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        file = None if self.work is None else self.work / f"{name}.safetensors"
-        if file is not None and file.is_file():
-            return dict(load_file(file))
-        made = make()
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(".partial")
-            save_file(
-                {key: np.ascontiguousarray(value) for key, value in made.items()},
-                partial,
-            )
-            partial.replace(file)
-        return made
+        return kept(self.work, name, lambda: graph_views(self.graph, self.diagnoses, texts))
 
 
 def text_of(case: CaseInput, setting: str) -> str:
