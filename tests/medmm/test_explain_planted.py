@@ -11,7 +11,8 @@ from scipy import ndimage
 
 from medmm.config import TaskSpec
 from medmm.diagnose import Diagnoser
-from medmm.explain.faithfulness import points_into
+from medmm.explain.activation_maps import attend, gradcam, layercam
+from medmm.explain.faithfulness import mass_in, points_into
 from medmm.explain.methods import VolumeMethod
 from medmm.explain.question import ask
 from medmm.explain.volume_checks import DIES_BELOW, likeness_when_shuffled, volume_map
@@ -107,6 +108,35 @@ def test_a_map_dies_when_the_weights_are_shuffled(
     found: Callable[[TaskSpec, VolumeMethod], Found], task: TaskSpec, method: VolumeMethod
 ) -> None:
     assert found(task, method).likeness < DIES_BELOW
+
+
+def test_channel_means_forget_where_the_gradient_lies(diagnoser: Diagnoser) -> None:
+    """Why Grad-CAM misses the ball: the gradient lies in it, one weight a channel spreads it over the whole channel."""
+    shares = []
+    for seed in range(100, 100 + N_MAPS):
+        case = case_of(seed)
+        answer = tiny.KIND.index(diagnoser.diagnose(case).tasks["kind"].prediction)
+        view = diagnoser.view(case)
+        question = ask(diagnoser.reader, view, tiny.KIND, answer)
+        assert question is not None and view.prepared is not None
+        ball = region_to_model_grid(phantom_of(seed).mask, view.prepared.grid)
+        near = ndimage.binary_dilation(ball, np.ones(MARGIN))[:, ::4, ::4]
+        activations, gradient = attend(question)
+        shares.append(
+            [
+                mass_in(values.numpy(), near)
+                for values in (
+                    gradient.abs().sum(dim=0),
+                    gradcam(activations, gradient),
+                    layercam(activations, gradient),
+                )
+            ]
+        )
+    of_gradient, of_gradcam, of_layercam = np.nanmean(shares, axis=0)
+
+    assert of_gradient > 0.5
+    assert of_layercam > 0.5
+    assert of_gradcam < 0.5 * of_gradient
 
 
 def test_the_brightest_voxel_on_the_source_grid_lies_in_the_planted_ball(diagnoser: Diagnoser) -> None:
