@@ -22,6 +22,10 @@ def train(
         list[str] | None,
         typer.Option(help="Go on in spite of leaks of this kind: patient, volume, image, report or label."),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Work folder of another training, to compare out-of-fold answers with by paired bootstrap."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish what an earlier run began.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew and replace what is there.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")] = False,
@@ -88,6 +92,7 @@ def train(
         may_resume=resume,
         may_overwrite=overwrite,
         only_check=check,
+        against=against,
     )
     quiet = quiet or not is_main_process()  # under torchrun one process speaks for all
     with RunView(is_quiet=quiet) as view:
@@ -108,4 +113,9 @@ def train(
         for metric, estimate in metrics.items():
             table.add_row(name, metric, show_estimate(estimate), str(estimate.n))
     console.print(table)
+    for name, comparison in result.comparisons.items():
+        gap = comparison.differences[comparison.primary]
+        verdict = "" if comparison.is_distinguishable else ": not distinguishable"
+        console.print(f"{name}: {comparison.primary} {gap.value:+.3f} against the other (95% {gap.low:+.3f} to "
+                      f"{gap.high:+.3f}){verdict}")  # fmt: skip
     console.print(f"Wrote {out}; read {out / 'README.md'}.", soft_wrap=True)

@@ -15,7 +15,9 @@ from medmm.report.files import write_atomic
 from medmm.report.table import csv_cell
 from medmm.uncertainty import decide, decide_labels
 from pipelines.evaluation.answers import TaskAnswers
+from pipelines.evaluation.comparison import Comparison, aligned, compare
 from pipelines.evaluation.measures import Table, measure_task
+from pipelines.evaluation.predictions import Predictions
 from pipelines.labels import is_known
 from pipelines.statistics import N_BOOTSTRAP, bootstrap
 from pipelines.training.cohort import Cohort
@@ -122,6 +124,23 @@ def measure_out_of_fold(
                 for metric, summary in _OVERLAP.items()
             }
     return {name: table for name, table in tables.items() if table}
+
+
+def compare_out_of_fold(
+    found: OutOfFold, labels: Labels, cohort: Cohort, others: Mapping[str, Predictions], n_resamples: int = N_BOOTSTRAP
+) -> dict[str, Comparison]:
+    """Return paired tests by task against another training's out-of-fold answers, on the cases that both have.
+
+    Raises:
+        UsageError: `model.mismatch` where the other's classes differ.
+    """
+    compared = {}
+    for item in answers_of(found, labels) if others else ():
+        other = others.get(item.task.name)
+        if other is not None:
+            cases = [cohort.rows[int(row)].case for row in item.index]
+            compared[item.task.name] = compare(item, aligned(item, other.classes, other.by_case, cases), n_resamples)
+    return {name: one for name, one in compared.items() if one is not None}
 
 
 def write_out_of_fold(path: Path, found: OutOfFold, labels: Labels, cohort: Cohort) -> None:

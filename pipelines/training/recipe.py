@@ -108,11 +108,16 @@ class TextRecipe(_Part):
 
 
 class GraphRecipe(_Part):
-    """The graph branch, on the default knowledge graph."""
+    """The graph branch, on the default knowledge graph.
+
+    The control `shuffled` trains on the graph with its relations permuted, to see what its knowledge is worth; the
+    model is for comparison only and refuses to diagnose with the real graph.
+    """
 
     size: int = Field(150, ge=1)
     n_layers: int = Field(2, ge=1)
     network: GraphNetwork = "gatv2"
+    control: Literal["real", "shuffled"] = "real"
 
     def spec(self, graph_hash: str) -> GraphSpec:
         """The branch as a model has it."""

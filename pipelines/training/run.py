@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,9 @@ from medmm.errors import UsageError
 from medmm.report.files import write_atomic
 from medmm.similar import embed_training_cases
 from pipelines.evaluation.answers import check_labels
+from pipelines.evaluation.comparison import Comparison
 from pipelines.evaluation.measures import Table, to_json
+from pipelines.evaluation.predictions import read_predictions
 from pipelines.evaluation.run import TRAINING_CASES
 from pipelines.events import CaseDone, Found, Listener, Told, ignore
 from pipelines.manifest import Manifest, ManifestRow, read_manifest
@@ -33,6 +35,7 @@ from pipelines.training.leaks import Leak, find_leaks, summarise_leaks
 from pipelines.training.out_of_fold import (
     FoldAnswers,
     OutOfFold,
+    compare_out_of_fold,
     join_folds,
     measure_out_of_fold,
     region_names,
@@ -49,7 +52,10 @@ NOBODY = np.zeros(0, dtype=int)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainJob:
-    """What to train. `work` keeps checkpoints, folds and logs; `OUT.work` where it is None."""
+    """What to train. `work` keeps checkpoints, folds and logs; `OUT.work` where it is None.
+
+    `against` is the work folder of another training whose out-of-fold answers this one's are compared with.
+    """
 
     recipe: Path
     output: Path
@@ -59,6 +65,7 @@ class TrainJob:
     may_resume: bool = False
     may_overwrite: bool = False
     only_check: bool = False
+    against: Path | None = None
     n_resamples: int = N_BOOTSTRAP
 
     @property
@@ -69,13 +76,14 @@ class TrainJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """What came out. `metrics` are out of fold; empty where the job was only checked."""
+    """What came out. `metrics` are out of fold, `comparisons` by task; empty where the job was only checked."""
 
     n_cases: int
     n_patients: int
     n_folds: int
     n_refused: int
     metrics: Mapping[str, Table]
+    comparisons: Mapping[str, Comparison]
 
 
 def train(job: TrainJob, listener: Listener = ignore) -> Trained:
@@ -88,6 +96,7 @@ def train(job: TrainJob, listener: Listener = ignore) -> Trained:
     effort, recipe, work = Effort(), read_recipe(job.recipe, job.manifest), job.work_folder
     manifest = read_manifest(recipe.data.manifest)
     rows = choose_rows(manifest, recipe)
+    others = read_predictions(job.against / "predictions.csv") if job.against is not None else {}
     check_rows(rows, recipe)
     prepare_folders(job, recipe, rows)
     labels = recipe.labels()
@@ -95,15 +104,15 @@ def train(job: TrainJob, listener: Listener = ignore) -> Trained:
     leaks = guard(manifest, rows, cohort, {*recipe.leaks.allow, *job.allow_leaks}, listener)
     folds = build_folds(cohort.rows, cohort.targets, recipe.validation, recipe.seed)
 
-    def trained(metrics: Mapping[str, Table]) -> Trained:
+    def trained(metrics: Mapping[str, Table], comparisons: Mapping[str, Comparison]) -> Trained:
         return Trained(
             n_cases=len(cohort), n_patients=len(set(cohort.patients)), n_folds=len(folds),
-            n_refused=len(cohort.refused), metrics=metrics,
+            n_refused=len(cohort.refused), metrics=metrics, comparisons=comparisons,
         )  # fmt: skip
 
     if job.only_check:
         shutil.rmtree(work / "cases", ignore_errors=True)
-        return trained({})
+        return trained({}, {})
 
     def tell(message: str) -> None:
         listener(Told(message))
@@ -112,6 +121,7 @@ def train(job: TrainJob, listener: Listener = ignore) -> Trained:
     found = cross_validate(materials, folds, work, tell)
     final = fit_everyone(materials, found, work, tell)
     metrics = measure_out_of_fold(found, labels, region_names(materials.config), job.n_resamples)
+    comparisons = compare_out_of_fold(found, labels, cohort, others, job.n_resamples)
     effort.stop()
     if is_main_process():
         model = final.reader.model
@@ -132,9 +142,11 @@ def train(job: TrainJob, listener: Listener = ignore) -> Trained:
             save_model(job.output / MEMBERS / f"{number:02d}", member, metrics={}, card=card, text_encoder=encoder)
         _write_json(job.output / TRAINING_CASES, sorted({digest for item in cohort.prints for digest in item.hashes}))
         write_out_of_fold(work / "predictions.csv", found, labels, cohort)
+        if comparisons:
+            _write_json(work / "comparison.json", {name: asdict(one) for name, one in comparisons.items()})
         for name in ("cases", "fits"):
             shutil.rmtree(work / name, ignore_errors=True)
-    return trained(metrics)
+    return trained(metrics, comparisons)
 
 
 def choose_rows(manifest: Manifest, recipe: Recipe) -> Sequence[ManifestRow]:
@@ -247,9 +259,12 @@ def guard(
 def gather(recipe: Recipe, labels: Labels, cohort: Cohort) -> Materials:
     """Return what every fit shares: configuration, graph, text encoder."""
     import kg
+    from kg.controls import shuffled_graph
 
     spec = recipe.model
     graph = kg.load_default() if spec.graph is not None else None
+    if graph is not None and spec.graph is not None and spec.graph.control == "shuffled":
+        graph = shuffled_graph(graph, seed=recipe.seed)
     encoder = TextEncoder(spec.text.source, spec.text.window) if spec.text is not None else None
     config = ModelConfig(
         name=recipe.name,

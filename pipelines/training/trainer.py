@@ -102,7 +102,15 @@ def fit_quietly(
 
 
 def resolve_precision(precision: Precision, accelerator: str) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
-    """Return what Lightning is told: `auto` becomes bfloat16 only where this machine is fast at it."""
+    """Return what Lightning is told: `auto` becomes bfloat16 only where this machine is fast at it.
+
+    Raises:
+        UsageError: `device.none` for float16 without a GPU: processors do not train in it.
+    """
+    if precision == "16-mixed" and (accelerator == "cpu" or not torch.cuda.is_available()):
+        raise UsageError(
+            "The precision 16-mixed needs a GPU (none was found).", code="device.none", remedy='Use "auto".'
+        )
     if precision != "auto":
         return precision
     on_gpu = accelerator != "cpu" and torch.cuda.is_available()

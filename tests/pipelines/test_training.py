@@ -126,7 +126,7 @@ def test_automatic_precision_is_bfloat16_only_where_the_hardware_has_it(
     monkeypatch.setattr(trainer, "is_bfloat16_fast", lambda device: is_fast)
 
     assert trainer.resolve_precision("auto", "cpu") == expected
-    assert trainer.resolve_precision("16-mixed", "cpu") == "16-mixed"
+    assert trainer.resolve_precision("bf16-mixed", "cpu") == "bf16-mixed"
 
 
 def test_two_empty_masks_overlap_wholly() -> None:
