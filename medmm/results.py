@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TaskKind = Literal["exclusive", "multilabel", "ordinal", "regression", "survival", "ranking"]
 NOTICEABLE = 0.001  # of a probability; what is less is no difference
+MAX_LISTED = 6  # classes of a prediction set that are named where the model keeps silent; a longer one is counted
 Modality = Literal["volume", "text", "record", "graph"]
 
 

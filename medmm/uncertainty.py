@@ -11,9 +11,10 @@ from jaxtyping import Float
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
+from medmm.results import MAX_LISTED
+
 SetKind = Literal["lac", "aps", "raps"]
 OOD_COMPONENTS = 8
-MAX_LISTED = 6  # classes of a set that are named when the model keeps silent
 OOD_QUANTILE = 0.975
 
 

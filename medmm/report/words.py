@@ -16,7 +16,7 @@ from medmm.report.document import (
     TaskPart,
 )
 from medmm.report.texts import Texts
-from medmm.results import TaskKind
+from medmm.results import MAX_LISTED, TaskKind
 
 Certainty = Literal["very_likely", "likely", "leaning", "uncertain", "abstained"]
 # Probability from which a word applies; the legend in the texts repeats these numbers.
@@ -75,9 +75,10 @@ def runner_up(task: TaskPart) -> tuple[str, float] | None:
 
 
 def says_set(task: TaskPart) -> bool:
-    """Whether the reason for abstaining names every class of the prediction set already."""
+    """Whether the reason for abstaining names every class of the prediction set already, or counts a long one."""
     titles = [title_of(task, label) for label in task.prediction_set]
-    return task.abstained and len(titles) > 1 and all(title in task.abstain_reason for title in titles)
+    is_named = len(titles) > MAX_LISTED or all(title in task.abstain_reason for title in titles)
+    return task.abstained and len(titles) > 1 and is_named
 
 
 def region_key(region: RegionPart) -> str:

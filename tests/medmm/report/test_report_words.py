@@ -13,7 +13,7 @@ from report_examples import make_explanation
 from medmm.report import texts as texts_package
 from medmm.report.document import TaskPart
 from medmm.report.texts import load_texts
-from medmm.report.words import certainty, percent, pointer
+from medmm.report.words import certainty, percent, pointer, says_set
 from medmm.results import OutOfDistribution
 from medmm.types import Volume
 
@@ -150,6 +150,18 @@ def test_abstained_task_has_no_word_of_certainty() -> None:
     task: TaskPart = make_explanation().report().content.tasks["grade"]
 
     assert certainty(task) == "abstained"
+
+
+def test_a_long_prediction_set_that_the_reason_counts_is_not_listed_again() -> None:
+    task: TaskPart = make_explanation().report().content.tasks["grade"]
+    reason = "At 80% coverage 9 answers (first A, B, C) cannot be told apart."
+
+    def said(prediction_set: tuple[str, ...]) -> bool:
+        return says_set(task.model_copy(update={"prediction_set": prediction_set, "abstain_reason": reason}))
+
+    names = tuple(label.name for label in task.classes)
+    assert said(names[:1] * 9)
+    assert not said(names[:2])
 
 
 def test_languages_hold_the_same_texts_and_blanks() -> None:
