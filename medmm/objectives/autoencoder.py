@@ -90,7 +90,7 @@ class CrossModalAutoencoder(nn.Module):
 
     def truth(self, images: Float[Tensor, "n 1 *S"], maps: Float[Tensor, "n F *s"]) -> Float[Tensor, "n C K"]:
         """What the cells should tell of the undamaged images."""
-        sizes = [FINE * size for size in maps.shape[2:]]
+        sizes = tuple(FINE * size for size in maps.shape[2:])
         pool = nn.AdaptiveAvgPool2d(sizes) if self.n_dims == 2 else nn.AdaptiveAvgPool3d(sizes)
         coarse = pool(images)[:, 0]
         split = coarse.reshape(len(coarse), *(part for size in maps.shape[2:] for part in (size, FINE)))

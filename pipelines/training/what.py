@@ -93,7 +93,7 @@ class WhatTraining(lightning.LightningModule):
         keep &= torch.rand(len(rows), 1, generator=self.generator) >= self.settings.blank
         inputs = inputs.with_present(was_present & keep.to(self.device))
         output: ModelOutput = self.model(inputs)
-        losses = [self._loss(output, inputs.present, rows)]
+        losses: list[Tensor | None] = [self._loss(output, inputs.present, rows)]
         if output.fused is not None:
             losses.append(self.objectives(self.model, inputs, was_present, output.fused))
         losses.append(self.objectives.on_text(inputs, lambda text: self._loss_of(replace(inputs, text=text), rows)))
