@@ -70,7 +70,8 @@ class CrossModalAutoencoder(nn.Module):
     """An image back from what a network made of a damaged copy of it, and its text.
 
     Each cell of the network's last map tells the `FINE` x `FINE` (x `FINE`) means of its part of the image. The text
-    scales and shifts the features (FiLM: Perez et al., AAAI 2018); without text they stay as they are.
+    scales and shifts the features (FiLM: Perez et al., AAAI 2018); without text they stay as they are. It does so
+    alike in all cells: it can say what is in the image, not where.
     """
 
     def __init__(self, map_width: int, text_width: int, n_dims: int, width: int = 64) -> None:
