@@ -160,6 +160,35 @@ def test_a_stopped_run_keeps_what_is_finished_and_another_engine_goes_on(make_jo
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.bad_input("H7")
+def test_a_full_object_store_stops_the_run_and_a_resume_goes_on(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    get, calls = ray.get, []
+
+    def full(reference: object) -> object:
+        calls.append(reference)
+        if len(calls) == 4:  # after the worker's start and two cases
+            raise ray.exceptions.ObjectStoreFullError("full of SECRET")
+        return get(reference)
+
+    monkeypatch.setattr("ray.get", full)
+
+    with pytest.raises(StopRun, match="cluster failed") as caught:
+        diagnose_folder(make_job("ray", engine="ray"), RuleModel)
+    summary = diagnose_folder(make_job("ray", may_resume=True), RuleModel)
+    diagnose_folder(make_job("local"), RuleModel)
+
+    assert "--resume" in caught.value.remedy
+    assert "SECRET" not in str(caught.value)
+    assert summary.done_before == 2
+    assert digests(make_job("ray").output) == digests(make_job("local").output)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
 def test_what_is_wrong_with_a_model_comes_back_as_it_is(make_job: MakeJob) -> None:
     def load(device: str) -> RuleModel:
         raise UsageError("no weights", code="model.incomplete")
@@ -176,7 +205,7 @@ def test_what_is_wrong_with_a_model_comes_back_as_it_is(make_job: MakeJob) -> No
 def test_a_cluster_without_room_for_a_worker_stops_the_run() -> None:
     pool: RayPool[int, int] = RayPool(RuleModel, workers=1, gpus=99, start_s=1)  # type: ignore[arg-type]  # never made
 
-    with pytest.raises(StopRun, match="No Ray worker") as caught:
+    with pytest.raises(StopRun, match="No worker is left") as caught:
         pool.begin()
     pool.close()
 

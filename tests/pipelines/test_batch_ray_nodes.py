@@ -1,10 +1,14 @@
-"""The engine `ray` on a cluster of several machines (processes here) that loses one of them."""
+"""The engine `ray` on a cluster of several machines (processes here) that loses one of them, or its head."""
 
+import os
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import rule_model
 from batch_cohort import N_CASES, digests
@@ -51,4 +55,47 @@ def test_a_batch_goes_on_when_a_machine_is_lost(machines: Any, make_job: MakeJob
 
     assert lost
     assert (summary.cases, summary.refused) == (N_CASES, 0)
+    assert digests(make_job("ray").output) == digests(make_job("local").output)
+
+
+# A run whose head is on this machine: the processes that are the head are children of it.
+RUN = """
+import sys, ray, rule_model
+from functools import partial
+from pathlib import Path
+from pipelines.diagnose import Job, diagnose_folder
+ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+ray.cloudpickle.register_pickle_by_value(rule_model)
+studies, out, reports, records, key = map(Path, sys.argv[1:])
+job = Job(folder=studies, output=out, reports=reports, records=records, id_key=key, engine="ray")
+diagnose_folder(job, partial(rule_model.RuleModel, seconds=2.0))
+"""
+
+
+@pytest.mark.bad_input("H7")
+def test_a_run_that_loses_the_head_ends_and_a_resume_goes_on(make_job: MakeJob, tmp_path: Path) -> None:
+    job, here = make_job("ray"), Path(__file__)
+    places = (job.folder, job.output, job.reports, job.records, job.id_key)
+    paths = os.pathsep.join([str(here.parents[2]), str(here.parent), os.environ.get("PYTHONPATH", "")])
+    variables = {"PYTHONPATH": paths, "RAY_USAGE_STATS_ENABLED": "0", "RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
+
+    run = psutil.Popen(
+        [sys.executable, "-c", RUN, *map(str, places)],
+        env={**os.environ, **variables},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    ledger = job.output / "ledger.jsonl"
+    while run.poll() is None and not (ledger.exists() and '"kind": "case"' in ledger.read_text()):
+        time.sleep(0.1)
+    for child in run.children(recursive=True):
+        if child.name() in ("gcs_server", "raylet"):
+            child.kill()
+    code = run.wait(timeout=180)
+
+    assert code != 0
+    summary = diagnose_folder(make_job("ray", may_resume=True), RuleModel)
+    diagnose_folder(make_job("local"), RuleModel)
+    assert 1 <= summary.done_before < N_CASES
+    assert summary.refused == 0
     assert digests(make_job("ray").output) == digests(make_job("local").output)
