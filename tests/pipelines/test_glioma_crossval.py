@@ -16,14 +16,14 @@ from medmm.inputs import CaseFeatures, CaseView
 from medmm.model import MultimodalModel
 from medmm.types import Case, Record
 from pipelines.recipes.glioma_mri import what
-from pipelines.recipes.glioma_mri.baselines import BASELINES, TISSUE, answer_by_baselines
+from pipelines.recipes.glioma_mri.baselines import BASELINES, READERS, TISSUE, answer_by_baselines, answer_from_masks
 from pipelines.recipes.glioma_mri.card import write_card
 from pipelines.recipes.glioma_mri.crossval import ABLATIONS, NO_GRAPH, CrossValidation, parts_of
 from pipelines.recipes.glioma_mri.data import ROLES, Patient, fold_of_patients, read_patients
 from pipelines.recipes.glioma_mri.ship import measure
 from pipelines.recipes.glioma_mri.spec import LABELS, build_config
 from pipelines.recipes.glioma_mri.what import read_views
-from pipelines.training.what import UNKNOWN
+from pipelines.training.what import IMPOSSIBLE_LOGIT, UNKNOWN
 
 N_PATIENTS = 60
 LESION_WIDTH = summary_widths(0, len(ROLES))[0]
@@ -79,7 +79,7 @@ def results_of(
             found[task.name] = noise + strength * np.eye(len(task.classes))[targets[task.name]]
         return found
 
-    names = (*ABLATIONS, NO_GRAPH, *BASELINES, TISSUE)
+    names = (*ABLATIONS, NO_GRAPH, *BASELINES, TISSUE, READERS)
     return CrossValidation(
         patients=patients, dice=np.full(N_PATIENTS, 0.8), targets=targets,
         logits={name: answers(signal(name)) for name in names}, site_logits={n: answers(signal(n)) for n in names},
@@ -150,6 +150,20 @@ def test_a_baseline_learns_from_known_labels_only(patients: list[Patient], targe
     np.testing.assert_allclose(with_unknown["age and sex"]["grade"], without["age and sex"]["grade"])
 
 
+def test_readers_masks_answer_where_the_lesion_lies_and_no_place_that_nobody_taught() -> None:
+    side = np.arange(N_PATIENTS) % 2
+    positions = torch.zeros(N_PATIENTS, 7)
+    positions[:, 0] = torch.from_numpy(2.0 * side - 1)  # x to the right
+    targets = {"side": side, "lobe": side}
+    train, test = np.arange(40), np.arange(40, N_PATIENTS)
+
+    answers = answer_from_masks(positions, targets, train, test)[READERS]
+
+    assert (answers["side"].argmax(axis=1) == side[test]).all()
+    assert (answers["lobe"][:, 2:] == IMPOSSIBLE_LOGIT).all()
+    assert abs(answers["lobe"][0, 0] - answers["lobe"][1, 0]) < 0.1  # lobes are the same on both sides
+
+
 @pytest.mark.parametrize(
     ("model", "rival", "verdict"), [(4.0, 0.0, "better"), (0.0, 4.0, "worse"), (1.0, 1.0, "not distinguishable")]
 )
@@ -188,6 +202,7 @@ def test_what_a_trunk_saw_is_kept_while_the_trunk_is_the_same(
     one = read_patients(shared_data / "lgg")[:1]
     torch.manual_seed(0)
     weights = MultimodalModel(build_config(graph), LABELS).trunk.state_dict()
+    weights["head.bias"] += 5  # marks everything
     save_file({name: value.contiguous() for name, value in weights.items()}, tmp_path / "trunk-0.safetensors")
     looks: list[str] = []
     plain = what.without_pixels

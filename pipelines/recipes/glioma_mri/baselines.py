@@ -3,18 +3,21 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from jaxtyping import Float
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 
 from medmm.encoders.volume import N_POSITION
 from medmm.inputs import CaseView
+from medmm.location import location_terms
 from pipelines.recipes.glioma_mri.data import ROLES, Patient
 from pipelines.recipes.glioma_mri.spec import LABELS
 from pipelines.recipes.glioma_mri.what import summary_of
-from pipelines.training.what import UNKNOWN
+from pipelines.training.what import IMPOSSIBLE_LOGIT, UNKNOWN
 
 Describe = Callable[[Sequence[Patient], Sequence[CaseView]], np.ndarray]
 Answers = dict[str, np.ndarray]
@@ -53,6 +56,8 @@ BASELINES: dict[str, Describe] = {
     "position and intensity": _lesion,
     "age, sex, position and intensity": _everything,
 }
+# Where the readers drew the lesion: what location tasks could answer from perfect masks.
+READERS = "readers' masks"
 # What is known from the tissue only: no rival, but a mark of how much there is to know.
 TISSUE = "tissue clusters"
 
@@ -77,3 +82,16 @@ def answer_by_baselines(
             )
             answers[name][task.name] = fitted.predict_log_proba(values[test])
     return answers
+
+
+def answer_from_masks(
+    positions: Float[Tensor, "N 7"], targets: Answers, train: np.ndarray, test: np.ndarray
+) -> dict[str, Answers]:
+    """Return log-probabilities (T, L) by location task, from `lesion_position` of the readers' masks."""
+    answers: Answers = {}
+    for task in LABELS.location_tasks():
+        rows, terms = train[targets[task.name][train] != UNKNOWN], location_terms(positions, task.laterality).numpy()
+        fitted = LogisticRegression(C=10.0, max_iter=2000).fit(terms[rows], targets[task.name][rows])
+        answers[task.name] = np.full((len(test), len(task.classes)), IMPOSSIBLE_LOGIT)
+        answers[task.name][:, fitted.classes_] = fitted.predict_log_proba(terms[test])
+    return {READERS: answers}

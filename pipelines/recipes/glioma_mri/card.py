@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from kg import KnowledgeGraph
-from pipelines.recipes.glioma_mri.baselines import BASELINES, TISSUE
+from pipelines.recipes.glioma_mri.baselines import BASELINES, READERS, TISSUE
 from pipelines.recipes.glioma_mri.crossval import CrossValidation
 from pipelines.recipes.glioma_mri.spec import COVERAGE, LABELS, VERSION
 
@@ -28,10 +28,10 @@ without voxel size. {n_without_t1} patients have no T1 before contrast, {n_witho
 the training.
 
 ## Method
-A 2.5D U-Net (MONAI BasicUNet) finds the tumour; its probabilities are averaged with those of the mirrored image. Side
-and lobe follow from where the tumour lies in the head. Grade, histology and tissue cluster come from hybrid fusion of
-the lesion's description, the record, and a graph attention network over the part of the knowledge graph that the
-findings touch.
+A 2.5D U-Net finds the tumour. Its encoder, EfficientNet-Lite0, began from ImageNet weights (Apache-2.0); its
+probabilities are averaged with those of the mirrored image. Side and lobe follow from where the tumour lies in the
+head. Grade, histology and tissue cluster come from hybrid fusion of the lesion's description, the record, and a graph
+attention network over the part of the knowledge graph that the findings touch.
 Calibration: temperature scaling and conformal sets ({coverage:.0%} coverage) on out-of-fold answers. A task abstains
 when its prediction set does not hold exactly one answer, when no tumour is found, or when the case is unlike the
 training cases.
@@ -44,6 +44,9 @@ out-of-fold answers, so ECE, coverage and share answered are somewhat flattering
 chosen among about ten on these same folds for grade and histology, which flatters these a little more.
 
 {results}
+
+"Readers' masks": side and lobe from the masks that readers drew, by the same regression on the same folds: what
+a perfect segmentation would give.
 
 ## Ablation
 AUROC of the same patients; a gain whose interval holds 0 cannot be told from nothing.
@@ -84,8 +87,8 @@ Knowledge graph {graph_hash}. Recipe: `python -m pipelines.recipes.glioma_mri`.
 """
 _FIGURES = {
     "tumour": ("dice_mean", "dice_median", "patients_at_dice_0", "patients_below_dice_0.5"),
-    "side": ("accuracy", "auroc"),
-    "lobe": ("accuracy", "auroc"),
+    "side": ("accuracy", "auroc", f"auroc, {READERS}"),
+    "lobe": ("accuracy", "auroc", f"auroc, {READERS}"),
     "grade": ("auroc", "accuracy", "ece", "set_coverage", "answered", "accuracy_where_answered"),
     "histology": ("auroc", "accuracy", "ece", "set_coverage", "answered", "accuracy_where_answered"),
     "coc2": ("auroc", "accuracy", "ece", "set_coverage", "answered", "accuracy_where_answered"),

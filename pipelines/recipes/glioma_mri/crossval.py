@@ -9,11 +9,19 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
 from kg import KnowledgeGraph
 from medmm.inputs import CaseReader, CaseView
-from pipelines.recipes.glioma_mri.baselines import Answers, answer_by_baselines
-from pipelines.recipes.glioma_mri.data import N_FOLDS, Patient, fold_of_patients, read_patients
+from pipelines.recipes.glioma_mri.baselines import Answers, answer_by_baselines, answer_from_masks
+from pipelines.recipes.glioma_mri.data import (
+    N_FOLDS,
+    Patient,
+    fold_of_patients,
+    mask_position,
+    read_example,
+    read_patients,
+)
 from pipelines.recipes.glioma_mri.spec import LABELS, build_config
 from pipelines.recipes.glioma_mri.what import SETTINGS, build_reader, fit, read_views, summary_of, targets_of
 from pipelines.recipes.glioma_mri.where import site_name
@@ -63,12 +71,14 @@ class CrossValidation:
 def cross_validate(data: Path, work: Path, graph: KnowledgeGraph, settings: WhatSettings = SETTINGS) -> CrossValidation:
     """Return out-of-fold and out-of-site answers for every patient, by variant, from the trunks in `work`.
 
-    Variants: those of `ABLATIONS` (one model, answered without a modality), `NO_GRAPH`, and the baselines.
+    Variants: those of `ABLATIONS` (one model, answered without a modality), `NO_GRAPH`, the baselines, and for location
+    tasks `READERS`.
     """
     patients = read_patients(data)
     targets, n = targets_of(patients), len(patients)
     has_site_trunks = all((work / f"trunk-{site_name(p.site)}.safetensors").is_file() for p in patients)
     logits: dict[Scheme, dict[str, Answers]] = {"folds": {}, "sites": {}}
+    drawn = torch.cat([mask_position(read_example(patient)) for patient in patients])
     found, outlier = np.zeros(n, bool), np.zeros(n, bool)
     for trunk, parts in groupby(parts_of(patients, has_site_trunks), key=lambda part: part.trunk):
         views = read_views(work, trunk, patients, graph)
@@ -77,6 +87,7 @@ def cross_validate(data: Path, work: Path, graph: KnowledgeGraph, settings: What
             answers = _learn(reader, views, targets, part, settings)
             answers |= answer_by_baselines(patients, views, targets, part.train, part.test)
             if part.scheme == "folds":
+                answers |= answer_from_masks(drawn, targets, part.train, part.test)
                 plain = build_reader(build_config(graph, "none"), None, work / f"trunk-{trunk}.safetensors")
                 without = [_without_graph(view) for view in views]
                 answers[NO_GRAPH] = _learn(plain, without, targets, part, settings)["all"]

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+from jaxtyping import Float
 from sklearn.model_selection import StratifiedKFold
+from torch import Tensor
 
+from medmm.encoders.volume import lesion_position
 from medmm.preprocess import Preprocessing, prepare_volume
 from medmm.types import Volume
 from pipelines.training.where import WhereExample
@@ -94,6 +98,12 @@ def read_example(patient: Patient) -> WhereExample:
         present=prepared.present,
         regions=np.ascontiguousarray(mask.transpose(2, 1, 0))[None],
     )
+
+
+def mask_position(example: WhereExample) -> Float[Tensor, "1 7"]:
+    """Where the readers drew the lesion in the head, as `lesion_position` has it of what a trunk marks."""
+    regions, array = torch.from_numpy(example.regions).float(), torch.from_numpy(example.array).float()
+    return lesion_position(regions[None], array[None], torch.from_numpy(example.present)[None])
 
 
 def fold_of_patients(patients: list[Patient]) -> np.ndarray:

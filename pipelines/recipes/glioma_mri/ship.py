@@ -13,7 +13,7 @@ from medmm.checkpoint import save_model
 from medmm.config import Labels, TaskSpec
 from medmm.heads import probabilities
 from medmm.uncertainty import decide
-from pipelines.recipes.glioma_mri.baselines import BASELINES
+from pipelines.recipes.glioma_mri.baselines import BASELINES, READERS
 from pipelines.recipes.glioma_mri.card import write_card
 from pipelines.recipes.glioma_mri.crossval import CrossValidation, cross_validate
 from pipelines.recipes.glioma_mri.spec import LABELS
@@ -57,6 +57,9 @@ def measure(results: CrossValidation, labels: Labels, n_resamples: int = N_BOOTS
         table |= _measure_sets(task, truth, chances, sample)
         if task.source == "fusion":
             table |= _measure_variants(results, task, truth, chances, n_resamples)
+        else:
+            drawn = _known(results, task, READERS)[1]
+            table[f"auroc, {READERS}"] = sample(_auroc_of_frequent, truth, drawn)
         table |= _measure_sites(results, task, n_resamples)
         metrics[task.name] = {name: estimate.to_dict() for name, estimate in table.items()}
     flags = results.outlier.astype(float)

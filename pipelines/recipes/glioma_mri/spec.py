@@ -8,7 +8,7 @@ from medmm.encoders.record import CategoricalField, NumericField
 from pipelines.recipes.glioma_mri.data import PREPROCESSING
 from pipelines.recipes.glioma_mri.where import SETTINGS
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 COVERAGE = 0.8
 _ANSWERS = Calibration(coverage=COVERAGE)
 
@@ -76,7 +76,7 @@ def build_config(graph: KnowledgeGraph, knowledge: KnowledgeUse = "real") -> Mod
         width=32,
         volume=VolumeSpec(
             preprocessing=PREPROCESSING,
-            widths=SETTINGS.widths,
+            trunk=SETTINGS.trunk,
             tokens=("descriptor",),
             regions=(RegionSpec(name="tumour", title="Tumour (FLAIR abnormality)", concept="HP:0030692"),),
         ),

@@ -15,7 +15,9 @@ from pipelines.training.where import WhereSettings, region_probabilities, train_
 
 logger = logging.getLogger(__name__)
 
-SETTINGS = WhereSettings(augmentation=Augmentation(drop_sequence=(0.15, 0.05, 0.25)))
+SETTINGS = WhereSettings(
+    trunk="lite", epochs=15, learning_rate=2e-3, augmentation=Augmentation(drop_sequence=(0.15, 0.05, 0.25))
+)
 EVERYONE = "all"
 
 
@@ -37,6 +39,7 @@ def train_fold(data: Path, out: Path, fold: str, settings: WhereSettings = SETTI
         settings,
         watch=Watch(progress=progress),
     ).trunk
+    trunk.half().float()  # what is measured is what is shipped, in half the space
     out.mkdir(parents=True, exist_ok=True)
     save_file(
         {name: value.contiguous() for name, value in trunk.state_dict().items()}, out / f"trunk-{fold}.safetensors"
