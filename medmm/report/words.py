@@ -161,7 +161,8 @@ def _series(document: CaseDocument, texts: Texts) -> StatementPart:
     items = []
     for part in document.series:
         (i, j, k), (x, y, z) = part.shape_voxels, (f"{edge:.2g}" for edge in part.spacing_mm)
-        items.append(texts("draft.series_item", role=texts.known("role", part.role), i=i, j=j, k=k, x=x, y=y, z=z))
+        key = "series_item" if part.is_placed else "series_item_unplaced"  # a size that nobody stated is not claimed
+        items.append(texts(f"draft.{key}", role=texts.known("role", part.role), i=i, j=j, k=k, x=x, y=y, z=z))
     text = texts("draft.series", series="; ".join(items)) if items else texts("draft.no_series")
     return StatementPart(text=text, sources=("/series",))
 

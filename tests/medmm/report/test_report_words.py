@@ -92,8 +92,8 @@ def test_region_that_was_not_found_is_said() -> None:
     assert "Tumour: nothing was marked; highest voxel probability 0.20." in _lines(regions={"tumour": empty})
 
 
-def _on(affine_ras: np.ndarray, shape: tuple[int, int, int]) -> str:
-    """The draft of a case whose only volume and region lie on this grid."""
+def _on(affine_ras: np.ndarray, shape: tuple[int, int, int]) -> tuple[str, str]:
+    """What the draft says of the only volume and region of a case on this grid."""
     explained = make_explanation()
     mask = np.zeros(shape, dtype=np.uint8)
     mask[2:4, 2:4, 0] = 1
@@ -102,18 +102,20 @@ def _on(affine_ras: np.ndarray, shape: tuple[int, int, int]) -> str:
     case = replace(explained.case, volumes={"flair": volume})
     diagnosis = replace(explained.diagnosis, regions={"tumour": region})
     document = replace(explained, case=case, diagnosis=diagnosis, tasks={}).report().document()
-    return document.draft.findings[1].text
+    return document.draft.findings[0].text, document.draft.findings[1].text
 
 
 def test_slices_are_counted_in_the_plane_of_acquisition() -> None:
-    text = _on(np.diag([1.0, 5.0, 1.0, 1.0]), (8, 6, 8))
+    volume, text = _on(np.diag([1.0, 5.0, 1.0, 1.0]), (8, 6, 8))
 
+    assert "8 × 6 × 8 voxels, 1 × 5 × 1 mm" in volume
     assert "slices 3–4 of 6 counted from the back, largest cross-section in slice 3" in text
 
 
-def test_size_of_a_region_in_a_picture_is_not_given_in_millilitres() -> None:
-    text = _on(np.eye(4), (8, 8, 1))
+def test_no_size_is_claimed_in_a_picture() -> None:
+    volume, text = _on(np.eye(4), (8, 8, 1))
 
+    assert "8 × 8 × 1 voxels, size not stated" in volume
     assert "4 voxels (their size is unknown)" in text
     assert "ml" not in text
 
