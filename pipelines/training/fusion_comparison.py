@@ -69,19 +69,15 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Out-of-fold probabilities (N, L) by variant and task, by kind and what is available, and what is true.
-
-    `about` is what a reader of the figures must know of the run.
-    """
+    """Out-of-fold probabilities (N, L) by variant and task, by kind and what is available, and what is true."""
 
     truth: Chances
     chances: dict[str, Chances]
     metrics: Mapping[str, Mapping[str, Metric]]
     available: dict[str, dict[str, Chances]] = field(default_factory=dict)
-    about: Mapping[str, str] = field(default_factory=dict)
 
 
-def compare(setting: Setting, folds: Iterable[CaseFold], about: Mapping[str, str] | None = None) -> Comparison:
+def compare(setting: Setting, folds: Iterable[CaseFold]) -> Comparison:
     """Return every variant's answers to every case by a model that did not learn from that case."""
     tasks = [task for task in setting.labels.fusion_tasks() if task.name in setting.metrics]
     n_cases = len(next(iter(setting.targets.values())))
@@ -92,7 +88,6 @@ def compare(setting: Setting, folds: Iterable[CaseFold], about: Mapping[str, str
         chances={name: copy.deepcopy(empty) for name in (*setting.kinds, *alone, *GRAPHS)},
         metrics=setting.metrics,
         available={name: {kept_name(choice): copy.deepcopy(empty) for choice in kept} for name in setting.kinds},
-        about=about or {},
     )
     graph, shuffled = setting.graph, shuffled_graph(setting.graph, seed=0)
     with_graph = setting.config(graph)
@@ -115,7 +110,7 @@ def tables(result: Comparison, n_resamples: int = N_BOOTSTRAP) -> dict[str, obje
 
     The best single modality is chosen by the task's first metric, on the same answers: that favours it.
     """
-    found: dict[str, object] = dict(result.about)
+    found: dict[str, object] = {}
     for task, truth in result.truth.items():
         known = truth != UNKNOWN
         found[task] = {

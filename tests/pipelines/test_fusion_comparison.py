@@ -50,7 +50,6 @@ def result() -> Comparison:
         chances=answers,
         metrics=METRICS,
         available={"hybrid": {"nothing": answers["late"]}},
-        about={"trunks": "shipped"},
     )
 
 
@@ -64,11 +63,11 @@ def test_every_fusion_is_held_against_the_best_single_modality(result: Compariso
     assert differences["hybrid"]["low"] > 0 > differences[GRAPHS[0]]["high"]
 
 
-def test_the_tables_say_what_must_be_known_of_the_run(result: Comparison, tmp_path: Path) -> None:
+def test_probabilities_are_written_so_that_figures_can_be_counted_again(result: Comparison, tmp_path: Path) -> None:
     write_comparison(result, tmp_path, 20)
 
     written = json.loads((tmp_path / "fusion_comparison.json").read_text())
-    assert written["trunks"] == "shipped"
+    assert written["grade"]["n"] == 55
     again = np.load(tmp_path / "probabilities.npz")
     np.testing.assert_array_equal(again["hybrid/grade"], result.chances["hybrid"]["grade"])
 

@@ -57,10 +57,8 @@ def ship(
 @app.command()
 def fusions(
     data: DataFolder,
+    work: WorkFolder,
     out: Annotated[Path, typer.Option(help="Where figures and probabilities are written.")],
-    work: Annotated[
-        Path | None, typer.Option(help="Trunks of `where`; without them the shipped one, which saw every patient.")
-    ] = None,
 ) -> None:
     """Compare every kind of fusion, each modality alone, and other graphs on identical folds; half an hour on a CPU."""
     result = compare_fusions(data, work, kg.load_default())

@@ -24,7 +24,7 @@ from pipelines.recipes.glioma_mri.data import (
 )
 from pipelines.recipes.glioma_mri.spec import LABELS, build_config
 from pipelines.recipes.glioma_mri.what import SETTINGS, build_reader, fit, read_views, summary_of, targets_of
-from pipelines.recipes.glioma_mri.where import site_name
+from pipelines.recipes.glioma_mri.where import site_name, trunk_file
 from pipelines.training.what import WhatSettings, predict_logits
 
 logger = logging.getLogger(__name__)
@@ -76,19 +76,19 @@ def cross_validate(data: Path, work: Path, graph: KnowledgeGraph, settings: What
     """
     patients = read_patients(data)
     targets, n = targets_of(patients), len(patients)
-    has_site_trunks = all((work / f"trunk-{site_name(p.site)}.safetensors").is_file() for p in patients)
+    has_site_trunks = all((trunk_file(work, site_name(p.site))).is_file() for p in patients)
     logits: dict[Scheme, dict[str, Answers]] = {"folds": {}, "sites": {}}
     drawn = torch.cat([mask_position(read_example(patient)) for patient in patients])
     found, outlier = np.zeros(n, bool), np.zeros(n, bool)
     for trunk, parts in groupby(parts_of(patients, has_site_trunks), key=lambda part: part.trunk):
         views = read_views(work, trunk, patients, graph)
         for part in parts:
-            reader = build_reader(build_config(graph), graph, work / f"trunk-{trunk}.safetensors")
+            reader = build_reader(build_config(graph), graph, trunk_file(work, trunk))
             answers = _learn(reader, views, targets, part, settings)
             answers |= answer_by_baselines(patients, views, targets, part.train, part.test)
             if part.scheme == "folds":
                 answers |= answer_from_masks(drawn, targets, part.train, part.test)
-                plain = build_reader(build_config(graph, "none"), None, work / f"trunk-{trunk}.safetensors")
+                plain = build_reader(build_config(graph, "none"), None, trunk_file(work, trunk))
                 without = [_without_graph(view) for view in views]
                 answers[NO_GRAPH] = _learn(plain, without, targets, part, settings)["all"]
                 for row in part.test:

@@ -1,8 +1,6 @@
 """Every kind of fusion on identical folds of the LGG patients, against the best single modality and other graphs.
 
-What is seen of the volumes comes from trunks that left the fold out, where WORK has them, or else from the shipped
-trunk. The shipped trunk was trained to mark the tumours of all these patients: where the tumour is, is then known too
-well (never its grade or histology), for all variants alike, so comparisons stand and absolute figures are too high.
+What is seen of the volumes comes from the trunks of `where`, each of which left its fold out.
 """
 
 import logging
@@ -12,17 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from kg import KnowledgeGraph
-from medmm.checkpoint import WEIGHTS
 from medmm.config import ModelConfig
-from medmm.diagnose import SHIPPED
 from medmm.inputs import CaseFeatures, CaseReader, CaseView
-from medmm.model import MultimodalModel
 from pipelines.recipes.glioma_mri.data import N_FOLDS, fold_of_patients, read_patients
 from pipelines.recipes.glioma_mri.spec import LABELS, build_config
-from pipelines.recipes.glioma_mri.what import SETTINGS, read_case, targets_of, without_pixels
+from pipelines.recipes.glioma_mri.what import SETTINGS, build_reader, read_views, targets_of
 from pipelines.statistics import auroc
 from pipelines.training.fusion_comparison import Comparison, Learned, Setting, compare, only
 from pipelines.training.what import WhatSettings, fit_locations, train_what
@@ -32,12 +26,11 @@ USED = ("volume", "record", "graph")  # the patients have no reports
 
 
 def compare_fusions(
-    data: Path, work: Path | None, graph: KnowledgeGraph, settings: WhatSettings = SETTINGS
+    data: Path, work: Path, graph: KnowledgeGraph, settings: WhatSettings = SETTINGS
 ) -> Comparison:
     """Return every variant's answers to every patient by a model that did not learn from that patient."""
     patients = read_patients(data)
     targets = targets_of(patients)
-    has_trunks = work is not None and all((work / f"trunk-{index}.safetensors").is_file() for index in range(N_FOLDS))
     setting = Setting(
         labels=LABELS,
         config=lambda known: build_config(graph, "none" if known is None else "real"),
@@ -49,24 +42,19 @@ def compare_fusions(
 
     def folds() -> Iterator[_Fold]:
         fold = fold_of_patients(patients)
-        cases = [read_case(patient) for patient in patients]
-        views: list[CaseView] = []
         for index in range(N_FOLDS):
-            trunk = _trunk(work, index) if has_trunks and work is not None else _shipped_trunk()
-            if has_trunks or not views:
-                reader = _reader(build_config(graph), graph, trunk)
-                views = [without_pixels(reader.read(case)) for case in cases]
-                logger.info("read %d patients", len(views))
-            yield _Fold(trunk, views, targets, fold != index, settings)
+            views = read_views(work, str(index), patients, graph)
+            logger.info("fold %d: %d patients seen", index, len(views))
+            yield _Fold(trunk_file(work, str(index)), views, targets, fold != index, settings)
 
-    return compare(setting, folds(), {"trunks": "out of fold" if has_trunks else "shipped: saw these patients"})
+    return compare(setting, folds())
 
 
 @dataclass(slots=True)
 class _Fold:
     """One fold: what was seen of all patients, and which of them (N,) may be learned from."""
 
-    trunk: dict[str, torch.Tensor]
+    trunk: Path
     views: Sequence[CaseView]
     targets: dict[str, np.ndarray]
     is_training: np.ndarray
@@ -76,7 +64,7 @@ class _Fold:
     def learn(self, config: ModelConfig, graph: KnowledgeGraph | None, only_modality: str | None = None) -> Learned:
         """Train a model of this configuration from the same seed, on one modality alone if asked."""
         torch.manual_seed(self.settings.seed)
-        reader = _reader(config, graph, self.trunk)
+        reader = build_reader(config, graph, self.trunk)
         rows = np.flatnonzero(self.is_training)
         known = {name: values[rows] for name, values in self.targets.items()}
         features = self._consult(reader, known)
@@ -93,21 +81,6 @@ class _Fold:
             fit_locations(reader.model, [plain[int(row)].features for row in np.flatnonzero(self.is_training)], known)
             self.consulted[key] = [reader.consult_graph(view).features for view in plain]
         return self.consulted[key]
-
-
-def _reader(config: ModelConfig, graph: KnowledgeGraph | None, trunk: dict[str, torch.Tensor]) -> CaseReader:
-    model = MultimodalModel(config, LABELS)
-    model.trunk.load_state_dict(trunk)
-    return CaseReader(model.eval(), None, graph)
-
-
-def _trunk(work: Path, index: int) -> dict[str, torch.Tensor]:
-    return load_file(work / f"trunk-{index}.safetensors")
-
-
-def _shipped_trunk() -> dict[str, torch.Tensor]:
-    weights = load_file(SHIPPED / "glioma-mri" / WEIGHTS)
-    return {name.removeprefix("trunk."): value for name, value in weights.items() if name.startswith("trunk.")}
 
 
 def _stripped(features: CaseFeatures) -> CaseFeatures:

@@ -20,6 +20,7 @@ from medmm.model import MultimodalModel
 from pipelines.recipes.glioma_mri.data import N_FOLDS, fold_of_patients, read_patients
 from pipelines.recipes.glioma_mri.spec import LABELS, build_config
 from pipelines.recipes.glioma_mri.what import SETTINGS, build_reader, read_views, targets_of
+from pipelines.recipes.glioma_mri.where import trunk_file
 from pipelines.statistics import N_BOOTSTRAP, auroc, bootstrap, paired_difference
 from pipelines.training.fit import pseudo_targets
 from pipelines.training.objectives import Autoencoder, Contrastive, Objectives, PseudoLabels
@@ -182,7 +183,7 @@ def _prepare(
     work: Path, index: int, graph: KnowledgeGraph, views: Sequence[CaseView], targets: Chances, train: np.ndarray
 ) -> _Lesson:
     """Fit the places on the fold's training patients, and let the graph see where everyone's tumour lies."""
-    front = build_reader(build_config(graph), graph, work / f"trunk-{index}.safetensors")
+    front = build_reader(build_config(graph), graph, trunk_file(work, str(index)))
     known = {name: values[train] for name, values in targets.items()}
     fit_locations(front.model, [views[int(row)].features for row in train], known)
     features = [front.consult_graph(view).features for view in views]

@@ -20,7 +20,7 @@ from medmm.similar import TrainingCases, embed_training_cases
 from medmm.types import Case, Record
 from pipelines.recipes.glioma_mri.data import Patient, read_patients, read_volumes
 from pipelines.recipes.glioma_mri.spec import LABELS, build_config
-from pipelines.recipes.glioma_mri.where import EVERYONE
+from pipelines.recipes.glioma_mri.where import EVERYONE, trunk_file
 from pipelines.training.what import UNKNOWN, WhatSettings, fit_locations, train_what
 
 SETTINGS = WhatSettings(epochs=40, learning_rate=3e-3, weight_decay=0.3)
@@ -64,10 +64,10 @@ def read_case(patient: Patient) -> Case:
     return Case(case_id=patient.patient, volumes=volumes, record=Record(values=values))
 
 
-def build_reader(config: ModelConfig, graph: KnowledgeGraph | None, trunk_file: Path) -> CaseReader:
+def build_reader(config: ModelConfig, graph: KnowledgeGraph | None, trunk: Path) -> CaseReader:
     """Return a fresh model with a trained trunk, behind its frozen front."""
     model = MultimodalModel(config, LABELS)
-    model.trunk.load_state_dict(load_file(trunk_file))
+    model.trunk.load_state_dict(load_file(trunk))
     return CaseReader(model.eval(), None, graph)
 
 
@@ -77,9 +77,9 @@ def read_views(work: Path, trunk: str, patients: Sequence[Patient], graph: Knowl
     Looking takes minutes, so what was seen is kept in `seen-<trunk>.safetensors` for as long as the trunk's file is the
     same; delete it after a change of how volumes are prepared or pooled.
     """
-    trunk_file, kept = work / f"trunk-{trunk}.safetensors", work / f"seen-{trunk}.safetensors"
-    digest = hashlib.sha256(trunk_file.read_bytes()).hexdigest()
-    reader = build_reader(build_config(graph), graph, trunk_file)
+    kept = work / f"seen-{trunk}.safetensors"
+    digest = hashlib.sha256(trunk_file(work, trunk).read_bytes()).hexdigest()
+    reader = build_reader(build_config(graph), graph, trunk_file(work, trunk))
     if not kept.is_file() or _digest_in(kept) != digest:
         seen: dict[str, torch.Tensor] = {}
         for patient in patients:
@@ -120,7 +120,7 @@ class FittedModel:
 def fit_everyone(data: Path, work: Path, graph: KnowledgeGraph, settings: WhatSettings = SETTINGS) -> FittedModel:
     """Return the model fitted on all patients, from the trunk that left nobody out."""
     patients = read_patients(data)
-    reader = build_reader(build_config(graph), graph, work / f"trunk-{EVERYONE}.safetensors")
+    reader = build_reader(build_config(graph), graph, trunk_file(work, EVERYONE))
     targets = targets_of(patients)
     consulted = fit(reader, read_views(work, EVERYONE, patients, graph), targets, settings)
     known = [

@@ -26,6 +26,11 @@ def site_name(site: str) -> str:
     return f"site-{site}"
 
 
+def trunk_file(work: Path, name: str) -> Path:
+    """Where `where` leaves the trunk of that name."""
+    return work / f"trunk-{name}.safetensors"
+
+
 def train_fold(data: Path, out: Path, fold: str, settings: WhereSettings = SETTINGS, *, progress: bool = True) -> None:
     """Train without the patients of `fold` and write into `out`; "0" to "4", "site-CS" and so on, or "all" for nobody.
 
@@ -42,7 +47,7 @@ def train_fold(data: Path, out: Path, fold: str, settings: WhereSettings = SETTI
     trunk.half().float()  # what is measured is what is shipped, in half the space
     out.mkdir(parents=True, exist_ok=True)
     save_file(
-        {name: value.contiguous() for name, value in trunk.state_dict().items()}, out / f"trunk-{fold}.safetensors"
+        {name: value.contiguous() for name, value in trunk.state_dict().items()}, trunk_file(out, fold)
     )
     scores = {
         example.case: dice(region_probabilities(trunk, example) > 0.5, example.regions)
