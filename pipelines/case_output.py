@@ -1,16 +1,18 @@
 """One case on the disk: its folder appears by one rename, complete, and its ledger entry says what is in it."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medmm.cases import CasePlan
-from medmm.errors import InputError
+from medmm.errors import InputError, StopRun
 from medmm.report.content import CaseReport
 from medmm.report.writers import DICOM_FORMATS
 from medmm.types import Note
@@ -18,7 +20,7 @@ from pipelines.config import RunConfig
 from pipelines.engine import Refused, StageClock, attempt
 from pipelines.judge import Judged
 from pipelines.ledger import Entry
-from pipelines.output import OutputFolder
+from pipelines.output import OutputFolder, Owner
 
 # Notes that say how something was done; they are no reason for the reader to doubt the result.
 INFORMATIVE = frozenset(("series.choice", "record.source"))
@@ -51,9 +53,10 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class CaseWriter:
-    """Writes cases of one run."""
+    """Writes cases of one run, that of `owner`."""
 
     folder: OutputFolder
+    owner: Owner
     config: RunConfig
     clock: StageClock
 
@@ -61,7 +64,7 @@ class CaseWriter:
         """Write a case's files, or say why that failed.
 
         Raises:
-            StopRun: `disk.full`.
+            StopRun: `disk.full`; `run.interrupted` where another run has taken the folder over.
         """
         return attempt("write", lambda: self._write(plan, judged), self.clock)
 
@@ -73,7 +76,6 @@ class CaseWriter:
             shutil.rmtree(staging, ignore_errors=True)  # there only if something failed; it would take up space
 
     def _write_in(self, staging: Path, plan: CasePlan, judged: Judged) -> Written:
-        shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         report = judged.explanation.report().with_run(config_sha256=self.config.digest, seed=self.config.seed)
         if self.config.withhold_images:
@@ -84,7 +86,13 @@ class CaseWriter:
             for path in sorted(staging.rglob("*"))
             if path.is_file()
         }
-        _put_in_place(staging, self.folder.case(plan.case_id))
+        if self.owner.is_displaced(self.folder):
+            raise StopRun(
+                "Another run has taken over the output folder.",
+                code="run.interrupted",
+                remedy="Let that run finish; it does what is left.",
+            )
+        put_in_place(staging, self.folder.case(plan.case_id))
         is_warned = any(note.code not in INFORMATIVE for note in notes)
         return Written(
             row=case_row(judged, notes, is_warned),
@@ -184,14 +192,26 @@ def _status(path: Path) -> os.stat_result | None:
         return None
 
 
-def _put_in_place(staging: Path, final: Path) -> None:
-    """Rename a complete folder to its place; what an earlier run left there goes first."""
+def put_in_place(staging: Path, final: Path) -> None:
+    """Rename a complete folder to its place, where another worker may put the same case at the same time.
+
+    What is there is moved aside first and removed afterwards, so that the place is empty between two renames only.
+    """
     for folder in sorted({path.parent for path in staging.rglob("*")} | {staging}):
         _sync(folder)
-    if final.exists():
-        shutil.rmtree(final)
-    staging.rename(final)
+    aside = staging.with_name(f"{staging.name}-old")
+    while True:
+        with suppress(FileNotFoundError):
+            final.rename(aside)
+        try:
+            staging.rename(final)
+            break
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        shutil.rmtree(aside, ignore_errors=True)
     _sync(final.parent)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _sync(folder: Path) -> None:

@@ -22,7 +22,7 @@ from pipelines.engine import StopSwitch, listening
 from pipelines.events import CaseDone, Found, Listener, RunSummary, Told, ignore
 from pipelines.judge import Load
 from pipelines.ledger import Entry, Fingerprint, Ledger, LedgerState, read_ledger
-from pipelines.output import OutputFolder, check_apart, clear, clear_staging, locked, prepare
+from pipelines.output import OutputFolder, Owner, check_apart, clear, clear_staging, locked, prepare
 from pipelines.provenance import RunRecord, fingerprint_of
 from pipelines.redaction import identifiers, redacting
 from pipelines.runners import OpenRunner, Runner, Setting, open_runner
@@ -86,7 +86,7 @@ def diagnose_folder(
     """
     check_inputs(job)
     folder = prepare(job.output, may_continue=job.may_resume, may_overwrite=job.may_overwrite)
-    setting = Setting(folder=folder, config=job.config, limits=job.limits, workers=job.workers)
+    setting = Setting(folder=folder, owner=Owner.here(), config=job.config, limits=job.limits, workers=job.workers)
     with locked(folder), listening(switch or StopSwitch()) as stop:
         before = read_ledger(folder.ledger) if job.may_resume else LedgerState()
         with open_runner(job.engine, load, setting, job.device) as runner, listening(stop):  # Ray listens to SIGTERM

@@ -3,11 +3,12 @@
 import errno
 import json
 import os
+import secrets
 import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,8 +45,11 @@ class OutputFolder:
         return self.cases / case_id
 
     def staging(self, case_id: str) -> Path:
-        """Where a case is written before its folder appears by one rename."""
-        return self.cases / f"{STAGING_PREFIX}{case_id}"
+        """A new place where a case is written before its folder appears by one rename.
+
+        Each call gives another: a worker that outlives its run, or was given up for lost, may write the same case.
+        """
+        return self.cases / f"{STAGING_PREFIX}{case_id}-{secrets.token_hex(4)}"
 
 
 def check_apart(inputs: Path, output: Path) -> None:
@@ -117,6 +121,25 @@ def clear_staging(folder: OutputFolder) -> None:
         path.unlink()
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process that holds an output folder. Process ids come again, so its start (seconds since the epoch) counts."""
+
+    host: str
+    pid: int
+    started: float | None
+
+    @classmethod
+    def here(cls) -> "Owner":
+        """This process."""
+        return cls(socket.gethostname(), os.getpid(), _start_of(os.getpid()))
+
+    def is_displaced(self, folder: OutputFolder) -> bool:
+        """Whether another process holds the folder now. A folder that nobody holds displaces nobody."""
+        found = _read_owner(folder.root / LOCK_NAME)
+        return bool(found) and (found.get("host"), found.get("pid"), found.get("started")) != astuple(self)
+
+
 @contextmanager
 def locked(folder: OutputFolder) -> Iterator[None]:
     """Hold the folder for this process; a lock whose process is gone from this host is taken over.
@@ -159,12 +182,7 @@ def _guard(root: Path) -> Iterator[None]:
 
 
 def _own_identity() -> dict[str, object]:
-    return {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started": _start_of(os.getpid()),
-        "since_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    return asdict(Owner.here()) | {"since_utc": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def _read_owner(path: Path) -> dict[str, object] | None:

@@ -18,7 +18,7 @@ from pipelines.engine import Outcome, Refused, StageClock, StopSwitch, run_local
 from pipelines.engine.devices import DevicePool
 from pipelines.engine.ray import RayPool, cluster
 from pipelines.judge import CaseReader, DiagnosesCases, Judge, Load, preload
-from pipelines.output import OutputFolder
+from pipelines.output import OutputFolder, Owner
 
 if TYPE_CHECKING:
     from medmm.diagnose import ModelSpec
@@ -29,9 +29,10 @@ Outcomes = Iterator[Outcome[CasePlan, Written]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What working on a case needs besides the model."""
+    """What working on a case needs besides the model. `owner` is the process that holds the folder."""
 
     folder: OutputFolder
+    owner: Owner
     config: RunConfig
     limits: RunLimits
     workers: int
@@ -81,7 +82,7 @@ class LocalRunner:
             read=CaseReader(setting.limits.for_dicom(), clock).read,
             judge=Judge(self.model, setting.config, clock).judge,
             size=self.model.size_of,
-            write=CaseWriter(setting.folder, setting.config, clock).write,
+            write=CaseWriter(setting.folder, setting.owner, setting.config, clock).write,
             workers=setting.workers,
             switch=switch,
         )
@@ -121,7 +122,9 @@ class RayWork:
         judged = case if isinstance(case, Refused) else Judge(self.model, setting.config, clock).judge([case])[0]
         if isinstance(judged, Refused):
             return Worked(judged, clock.take())
-        return Worked(CaseWriter(setting.folder, setting.config, clock).write(plan, judged), clock.take())
+        return Worked(
+            CaseWriter(setting.folder, setting.owner, setting.config, clock).write(plan, judged), clock.take()
+        )
 
 
 class RunnerOfDevice:

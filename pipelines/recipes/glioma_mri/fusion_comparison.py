@@ -17,6 +17,7 @@ from medmm.inputs import CaseFeatures, CaseReader, CaseView
 from pipelines.recipes.glioma_mri.data import N_FOLDS, fold_of_patients, read_patients
 from pipelines.recipes.glioma_mri.spec import LABELS, build_config
 from pipelines.recipes.glioma_mri.what import SETTINGS, build_reader, read_views, targets_of
+from pipelines.recipes.glioma_mri.where import trunk_file
 from pipelines.statistics import auroc
 from pipelines.training.fusion_comparison import Comparison, Learned, Setting, compare, only
 from pipelines.training.what import WhatSettings, fit_locations, train_what
@@ -25,9 +26,7 @@ logger = logging.getLogger(__name__)
 USED = ("volume", "record", "graph")  # the patients have no reports
 
 
-def compare_fusions(
-    data: Path, work: Path, graph: KnowledgeGraph, settings: WhatSettings = SETTINGS
-) -> Comparison:
+def compare_fusions(data: Path, work: Path, graph: KnowledgeGraph, settings: WhatSettings = SETTINGS) -> Comparison:
     """Return every variant's answers to every patient by a model that did not learn from that patient."""
     patients = read_patients(data)
     targets = targets_of(patients)
