@@ -25,8 +25,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# A process a core, one thread each: networks that share cores wait for one another.
 test: check
-	$(BIN)/python -m pytest -m 'slow or not slow' $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow or not slow' --numprocesses auto --dist worksteal $(PYTEST_ARGS)
 
 # Known vulnerabilities of what is installed: a report that never fails the build.
 audit: $(VENV)/.installed-dev

@@ -52,7 +52,7 @@ def test_xml_with_a_doctype_is_refused_unread(tmp_path: Path, text: str) -> None
         ("half.json", b'{"graphs": [{"nodes": [{"id": "http://x/DOID_1", "lb'),
         ("deep.json", b"[" * 200_000),
         ("other.json", b'{"a": 1}'),
-        ("cut.obo.gz", gzip.compress(b"[Term]\nid: A:1\nname: a\n" * 1000)[:60]),
+        ("cut.obo.gz", gzip.compress(b"[Term]\nid: A:1\nname: a\n" * 1000, mtime=0)[:60]),
         ("half.owl", b'<?xml version="1.0"?><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><a>'),
         ("nodes.tsv", b"id,category,name\n1,2,3\n"),
         ("x_concepts.csv", b"id,kind,name\nLOCAL:1,spaceship,a\n"),
