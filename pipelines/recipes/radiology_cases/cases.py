@@ -6,6 +6,7 @@ which knows the labels; nothing else of a line is ever looked at.
 """
 
 import csv
+import html
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -218,4 +219,6 @@ def _index(names: Sequence[str], name: str) -> int:
 
 
 def _names(name: str, aliases: str | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(one.strip() for one in (name, *(aliases or "").split(" | ")) if one.strip()))
+    """As people write them: the table comes from web pages, and some names still hold their entities (`&#39;`)."""
+    written = (html.unescape(one).strip() for one in (name, *(aliases or "").split(" | ")))
+    return tuple(dict.fromkeys(one for one in written if one))

@@ -474,6 +474,13 @@ def test_graph_ranks_the_disease_whose_findings_the_text_names() -> None:
         assert found[name][1, 1] == found[name][1, 0], name
 
 
+def test_names_of_candidates_hold_no_entities_of_web_pages(tmp_path: Path) -> None:
+    rows = "dx_id,name,aliases\nD1,Bow Hunter&#39;s syndrome,Bow Hunter's syndrome | Aorta &amp; veins\n"
+    (tmp_path / "candidates.csv").write_text(rows, encoding="utf-8")
+
+    assert read_diagnoses(tmp_path)[0].names == ("Bow Hunter's syndrome", "Aorta & veins")
+
+
 @pytest.mark.shared
 def test_medpix_is_read_whole_and_only_in_allowed_fields(shared_data: Path) -> None:
     folder = shared_data / "medpix"
