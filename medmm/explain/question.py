@@ -116,4 +116,4 @@ def look_at_slices(
     stacks = with_neighbours(volume, present)[0, rows]
     both, features = trunk.slices(torch.cat([stacks, stacks.flip(-1)]))
     plain, mirrored = both.chunk(2)
-    return mean_logits(plain, mirrored.flip(-1)), features.chunk(2)[0]
+    return mean_logits(plain, mirrored.flip(-1)), features.chunk(2)[0].float()

@@ -121,6 +121,19 @@ def test_looking_again_where_a_volume_changed_is_looking_at_all_of_it(
     torch.testing.assert_close(again.features, whole.features, rtol=1e-4, atol=1e-4)
 
 
+def test_looking_again_in_bfloat16_is_looking_at_all_of_it_in_bfloat16(diagnoser: Diagnoser) -> None:
+    question = question_of(diagnoser)
+    changed = question.volume.clone()
+    changed[:, :, 2, :5] = 1.0
+
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        again = question.look_again(changed)
+        whole = look(diagnoser.model.trunk, changed, question.present)
+
+    torch.testing.assert_close(again.region_logits, whole.region_logits, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(again.features, whole.features, rtol=0.05, atol=0.05)
+
+
 edge, spacing = st.integers(36, 60), st.floats(1.5, 3.0)
 
 
