@@ -156,9 +156,33 @@ class Diagnoser:
             level: `full` adds counterfactuals and tests of the explanation itself, at the price of many more passes.
             methods: How voxels and words are attributed; by default as `medmm.explain.methods` says.
         """
-        from medmm.explain.case import explain_case
+        return self.explain_many([case], [diagnosis], level, methods)[0]
 
-        return explain_case(self, case, diagnosis, level, methods or ExplanationMethods())
+    def explain_many(
+        self,
+        cases: Sequence[Case],
+        diagnoses: Sequence[Diagnosis],
+        level: Literal["fast", "full"] = "fast",
+        methods: ExplanationMethods | None = None,
+    ) -> list[Explanation]:
+        """Return what `explain` says of each case, from one forward and one backward pass a task for all of them.
+
+        Numbers are those of `explain` up to rounding: how a matrix product is rounded depends on its size.
+
+        Args:
+            cases: Those that were diagnosed, few enough for the device's memory.
+            diagnoses: What `diagnose` said of each.
+            level: As for `explain`; what `full` adds goes case by case.
+            methods: As for `explain`.
+        Raises:
+            InputError: Where any of the cases cannot be read.
+        """
+        from medmm.explain.case import explain_cases
+
+        if any(id(case) not in self._views for case in cases):
+            self._views = {id(view.case): view for view in self.reader.read_together(cases)}
+        views = [self._views[id(case)] for case in cases]
+        return explain_cases(self, views, diagnoses, level, methods or ExplanationMethods())
 
     def view(self, case: Case) -> CaseView:
         """Return the case as the model reads it; kept for the latest case, or those that were read together."""

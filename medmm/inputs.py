@@ -61,7 +61,7 @@ class CaseView:
     """A case with everything that was computed on the way to its features; explanations read it.
 
     `prepared` and `seen` are of a model with a trunk, `images` and `maps` (n, F, *s), the feature maps, of one that
-    reads images.
+    reads images. `states` (W, T, S) of the word pieces in `encoded`.
     """
 
     case: Case
@@ -71,6 +71,7 @@ class CaseView:
     images: PreparedImages | None = None
     maps: Tensor | None = None
     encoded: Encoded | None = None
+    states: Tensor | None = None
     mentions: tuple[Mention, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     notes: tuple[Note, ...] = ()
@@ -155,10 +156,14 @@ class CaseReader:
             images=images,
             maps=maps,
             encoded=encoded,
+            states=states,
             mentions=self.mentions(report),
             notes=tuple(notes),
             features=CaseFeatures(
-                summary=self._summary(prepared, seen), images=self.pool(maps), text=states, record=record
+                summary=self._summary(prepared, seen),
+                images=self.pool(maps),
+                text=self.sentences(states, encoded),
+                record=record,
             ),
         )
         return self.consult_graph(view)
@@ -258,6 +263,12 @@ class CaseReader:
             return None
         return pool_maps(maps, self.config.images.grid)
 
+    def sentences(self, states: Tensor | None, encoded: Encoded | None) -> Tensor | None:
+        """Return the sentence vectors (T, S) that states of word pieces are pooled to."""
+        if states is None or encoded is None or self.text_encoder is None:
+            return None
+        return self.text_encoder.sentences(states, encoded)
+
     def _text(self, report: Report | None, notes: list[Note]) -> tuple[Encoded | None, Tensor | None]:
         if report is None:
             return None, None
@@ -270,8 +281,7 @@ class CaseReader:
             return None, None
         encoded = self.text_encoder.encode(report.text)
         with self._fast(encoded.ids.device):
-            states = self.text_encoder.states(encoded).float()
-        return encoded, self.text_encoder.sentences(states, encoded)
+            return encoded, self.text_encoder.states(encoded).float()
 
     def _fast(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
@@ -327,7 +337,7 @@ def collate(cases: Sequence[CaseFeatures], reader: CaseReader) -> ModelInputs:
     """Return a batch on the model's device. What no case has is left out; cases without a modality get empty rows."""
     present = torch.tensor([case.present for case in cases])
     known = torch.tensor([name in reader.config.modalities for name in MODALITIES])
-    text = _stack_vectors([case.text for case in cases])
+    text = stack_vectors([case.text for case in cases])
     n_fields = len(reader.config.record)
     nan_row = (float("nan"),) * n_fields
     has_graph = reader.graph is not None and reader.config.graph is not None
@@ -335,7 +345,7 @@ def collate(cases: Sequence[CaseFeatures], reader: CaseReader) -> ModelInputs:
     return ModelInputs(
         present=present & known,
         volume=_stack_summaries([case.summary for case in cases]),
-        images=_stack_vectors([case.images for case in cases]),
+        images=stack_vectors([case.images for case in cases]),
         text=None if text is None else text.values,
         text_mask=None if text is None else text.mask,
         record=torch.tensor([case.record or nan_row for case in cases]) if n_fields else None,
@@ -344,8 +354,8 @@ def collate(cases: Sequence[CaseFeatures], reader: CaseReader) -> ModelInputs:
     ).to(next(reader.model.parameters()).device)
 
 
-def _stack_vectors(rows: Sequence[Tensor | None]) -> Tokens | None:
-    """Vectors (N, P) of each case, padded to the most that one has; None where no case has any."""
+def stack_vectors(rows: Sequence[Tensor | None]) -> Tokens | None:
+    """Return vectors (N, P) of each case, padded to the most that one has; None where no case has any."""
     known = next((row for row in rows if row is not None), None)
     if known is None:
         return None

@@ -1,6 +1,7 @@
-"""The explanation of a case, put together from its parts."""
+"""The explanations of cases, put together from their parts."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -9,17 +10,18 @@ from torch import Tensor
 from medmm.config import TaskSpec
 from medmm.explain.checks import CaseTests
 from medmm.explain.counterfactual import counterfactuals
-from medmm.explain.gradients import Contributions, Traced, contributions, trace
+from medmm.explain.gradients import Contributions, contributions, trace
 from medmm.explain.graph import concept_attributions, evidence_paths, mention_evidence
 from medmm.explain.images import ask_images, cells_by_method, cells_to_attributions
 from medmm.explain.methods import ExplanationMethods
-from medmm.explain.modality import field_attributions, modality_shares
+from medmm.explain.modality import PartialAnswers, answer_parts, field_attributions, modality_shares
 from medmm.explain.question import ask
 from medmm.explain.text import integrated_pieces, pieces_to_sentences, pieces_to_words
 from medmm.explain.volume import attribute_volume, place, speaks_for, title_of
-from medmm.inputs import CaseReader, CaseView
+from medmm.inputs import CaseReader, CaseView, collate
+from medmm.model import ModelInputs
 from medmm.results import ConceptAttribution, Diagnosis, Explanation, ModalityShare, TaskExplanation, TaskResult
-from medmm.types import Case, Note
+from medmm.types import Note
 
 if TYPE_CHECKING:
     from medmm.diagnose import Diagnoser
@@ -33,65 +35,94 @@ class _Explained:
     map: Tensor | None
 
 
-def explain_case(
+@dataclass(frozen=True, slots=True)
+class _CaseInParts:
+    """A case, what the learned part reads of it, and what it answers to parts of that; all tasks start from it."""
+
+    reader: CaseReader
+    view: CaseView
+    inputs: ModelInputs
+    answers: PartialAnswers
+    methods: ExplanationMethods
+
+
+def explain_cases(
     diagnoser: "Diagnoser",
-    case: Case,
+    views: Sequence[CaseView],
+    diagnoses: Sequence[Diagnosis],
+    level: Literal["fast", "full"],
+    methods: ExplanationMethods,
+) -> list[Explanation]:
+    """Return the explanation of every task's most probable answer, for each case.
+
+    `fast` costs one more pass over the fusion, and a backward pass a task, for all cases together; `full` adds, case by
+    case, counterfactuals and tests that change the input and ask again.
+    """
+    reader = diagnoser.reader
+    traced = trace(reader, views)
+    parts: dict[str, list[Contributions]] = {}
+    for task in reader.model.labels.fusion_tasks():
+        targets = [task.index(diagnosis.tasks[task.name].prediction) for diagnosis in diagnoses]
+        parts[task.name] = contributions(traced, task, targets)
+    similar = diagnoser.loaded.training_cases
+    return [
+        replace(
+            _explain_case(reader, view, diagnosis, {name: found[row] for name, found in parts.items()}, level, methods),
+            similar=() if similar is None else similar.nearest(traced.embedding(row)),
+            model_card=card_sections(diagnoser.card),
+        )
+        for row, (view, diagnosis) in enumerate(zip(views, diagnoses, strict=True))
+    ]
+
+
+def _explain_case(
+    reader: CaseReader,
+    view: CaseView,
     diagnosis: Diagnosis,
+    parts: Mapping[str, Contributions],
     level: Literal["fast", "full"],
     methods: ExplanationMethods,
 ) -> Explanation:
-    """Return the explanation of every task's most probable answer.
-
-    `fast` costs one more pass over the text encoder and the fusion, and a backward pass a task; `full` adds
-    counterfactuals and tests that change the input and ask again.
-    """
-    reader, view = diagnoser.reader, diagnoser.view(case)
-    traced = trace(reader, view)
+    """One case, from what its inputs contributed to the answer of each task."""
+    inputs = collate([view.features], reader)
+    case = _CaseInParts(reader, view, inputs, answer_parts(reader, inputs), methods)
     tests = CaseTests(reader, view, methods.volume)
     tasks: dict[str, TaskExplanation] = {}
     for task in reader.model.labels.tasks:
-        explained = explain_task(reader, view, traced, task, diagnosis.tasks[task.name], methods)
-        if level == "full":
-            tasks[task.name] = _in_full(reader, view, task, explained, tests)
-        else:
-            tasks[task.name] = explained.task
+        explained = _explain_task(case, task, diagnosis.tasks[task.name], parts.get(task.name, Contributions()))
+        tasks[task.name] = _in_full(reader, view, task, explained, tests) if level == "full" else explained.task
     failed = [check.sentence for part in tasks.values() for check in part.checks if not check.is_passed]
-    similar = diagnoser.loaded.training_cases
     return Explanation(
-        case=case,
+        case=view.case,
         diagnosis=diagnosis,
         tasks=tasks,
         mentions=mention_evidence(view, reader.graph) if reader.graph is not None else (),
-        similar=() if similar is None else similar.nearest(traced.embedding()),
         notes=tuple(Note("explain.check", sentence) for sentence in failed),
-        model_card=card_sections(diagnoser.card),
     )
 
 
-def explain_task(
-    reader: CaseReader, view: CaseView, traced: Traced, task: TaskSpec, result: TaskResult, methods: ExplanationMethods
-) -> _Explained:
+def _explain_task(case: _CaseInParts, task: TaskSpec, result: TaskResult, parts: Contributions) -> _Explained:
     """Return why a task got its most probable answer."""
+    reader, view, method = case.reader, case.view, case.methods.volume
     index = task.index(result.prediction)
-    parts = contributions(traced, task, index) if task.source == "fusion" else Contributions()
     question, found = ask(reader, view, task, index), None
     explained = TaskExplanation(task=task.name, target=result.prediction)
     if question is not None:
-        found = attribute_volume(methods.volume, question, view, parts.lesion)
+        found = attribute_volume(method, question, view, parts.lesion)
         roles = question.reader.config.volume.preprocessing.roles  # type: ignore[union-attr]  # there is a volume
-        title = title_of(methods.volume, task)
-        if speaks_for(methods.volume, found):
+        if speaks_for(method, found):
+            title = title_of(method, task)
             volumes = place(found, view, roles, task=task.name, target=result.prediction, method=title)
             explained = replace(explained, volumes=volumes)
     elif parts.cells is not None and view.maps is not None:
-        cells = cells_by_method(methods.volume, ask_images(reader, view, task, index), view.maps, parts)
-        volumes = cells_to_attributions(cells, view, task=task.name, target=result.prediction, method=methods.volume)
+        cells = cells_by_method(method, ask_images(reader, view, task, index), view.maps, parts)
+        volumes = cells_to_attributions(cells, view, task=task.name, target=result.prediction, method=method)
         explained = replace(explained, volumes=volumes)
     if task.source == "location":
         return _Explained(_with_location(explained, view, task, result), found)
     explained = _with_graph(explained, reader, view, task.classes[index].concept, parts)
-    explained = _with_text(explained, reader, view, traced, parts, methods)
-    return _Explained(_with_shares(explained, reader, view, traced, task), found)
+    explained = _with_text(explained, case, task, parts)
+    return _Explained(_with_shares(explained, case, task), found)
 
 
 def card_sections(card: str) -> dict[str, str]:
@@ -128,21 +159,13 @@ def _with_graph(
     return replace(explained, concepts=concepts, paths=evidence_paths(reader, view, concept))
 
 
-def _with_text(
-    explained: TaskExplanation,
-    reader: CaseReader,
-    view: CaseView,
-    traced: Traced,
-    parts: Contributions,
-    methods: ExplanationMethods,
-) -> TaskExplanation:
-    encoded, report, pieces = view.encoded, view.case.report, parts.pieces
+def _with_text(explained: TaskExplanation, case: _CaseInParts, task: TaskSpec, parts: Contributions) -> TaskExplanation:
+    encoded, report, pieces = case.view.encoded, case.view.case.report, parts.pieces
     if pieces is None or encoded is None or report is None:
         return explained
     title = "gradient x input"
-    if methods.text == "integrated_gradients":
-        task = reader.model.labels.task(explained.task)
-        pieces = integrated_pieces(reader, traced.inputs, encoded, task, task.index(explained.target))
+    if case.methods.text == "integrated_gradients":
+        pieces = integrated_pieces(case.reader, case.inputs, encoded, task, task.index(explained.target))
         title = "integrated gradients"
     return replace(
         explained,
@@ -152,10 +175,8 @@ def _with_text(
     )
 
 
-def _with_shares(
-    explained: TaskExplanation, reader: CaseReader, view: CaseView, traced: Traced, task: TaskSpec
-) -> TaskExplanation:
-    index, record = task.index(explained.target), view.case.record
-    shares, baseline = modality_shares(reader, traced.inputs, task, index)
-    fields = field_attributions(reader, traced.inputs, record, task, index) if record is not None else ()
+def _with_shares(explained: TaskExplanation, case: _CaseInParts, task: TaskSpec) -> TaskExplanation:
+    index, record = task.index(explained.target), case.view.case.record
+    shares, baseline = modality_shares(case.reader, case.answers, task, index)
+    fields = () if record is None else field_attributions(case.reader, case.answers, record, task, index)
     return replace(explained, fields=fields, modalities=shares, baseline_probability=baseline)

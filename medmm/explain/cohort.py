@@ -124,8 +124,8 @@ def _maps_of_one(question: VolumeQuestion, view: CaseView, methods: Sequence[str
     """The Grad-CAM family shares its two passes."""
     gradient = None
     if "lesion" in methods and question.task.source == "fusion":
-        traced = trace(question.reader, view)
-        gradient = contributions(traced, question.task, question.target).lesion
+        traced = trace(question.reader, [view])
+        gradient = contributions(traced, question.task, [question.target])[0].lesion
     shared = attend(question) if any(name in ACTIVATION_MAPS for name in methods) else None
     maps: dict[str, Tensor] = {}
     for name in methods:

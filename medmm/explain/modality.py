@@ -1,10 +1,12 @@
 """Each modality's share in an answer: exact Shapley values, and what leaving a record field out changes."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import factorial
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from medmm.config import MODALITIES, TaskSpec
@@ -16,26 +18,64 @@ from medmm.model import ModelInputs
 from medmm.results import FieldAttribution, ModalityShare
 from medmm.types import Record
 
+RECORD = MODALITIES.index("record")
+
+
+@dataclass(frozen=True, slots=True)
+class PartialAnswers:
+    """What a model says of a case of which something is left out: probabilities (R, L) by task, from one batch.
+
+    The first rows are for the `subsets` of the modalities that are present, by their place in `MODALITIES`; the others
+    for the record without one of the `fields`, by their place in the model's configuration.
+    """
+
+    subsets: tuple[frozenset[int], ...]
+    fields: tuple[int, ...]
+    chances: Mapping[str, Float[Tensor, "R L"]]
+
+
+@torch.no_grad()
+def answer_parts(reader: CaseReader, inputs: ModelInputs) -> PartialAnswers:
+    """Return the answers of every task to parts of one case: at most 16 subsets, and each known field left out."""
+    players = [index for index in range(len(MODALITIES)) if bool(inputs.present[0, index])]
+    subsets = [frozenset(subset) for size in range(len(players) + 1) for subset in combinations(players, size)]
+    fields = _known_fields(inputs)
+    rows = _repeat(inputs, len(subsets) + len(fields))
+    present, record = rows.present.clone(), rows.record
+    for row, subset in enumerate(subsets):
+        present[row] = torch.tensor([index in subset for index in range(len(MODALITIES))])
+    if record is not None and fields:
+        record = record.clone()
+        for row, index in enumerate(fields, start=len(subsets)):
+            record[row, index] = float("nan")
+        present[:, RECORD] &= ~record.isnan().all(dim=1)
+    logits = reader.model(replace(rows, present=present, record=record)).logits
+    return PartialAnswers(
+        tuple(subsets),
+        tuple(fields),
+        {
+            task.name: probabilities(logits[task.name], task.kind, task.calibration.temperature).double().cpu()
+            for task in reader.model.labels.fusion_tasks()
+        },
+    )
+
 
 def modality_shares(
-    reader: CaseReader, inputs: ModelInputs, task: TaskSpec, target: int
+    reader: CaseReader, parts: PartialAnswers, task: TaskSpec, target: int
 ) -> tuple[tuple[ModalityShare, ...], float]:
     """Return the exact Shapley value of each modality for the target's probability, and the probability without any.
 
     The values of the present modalities add up to the difference between the two (Shapley 1953; Lundberg and Lee,
-    NeurIPS 2017). At most 16 subsets, answered in one batch; absent modalities get 0.
+    NeurIPS 2017); absent modalities get 0.
     """
-    players = [index for index in range(len(MODALITIES)) if bool(inputs.present[0, index])]
-    subsets = [frozenset(subset) for size in range(len(players) + 1) for subset in combinations(players, size)]
-    present = torch.tensor([[index in subset for index in range(len(MODALITIES))] for subset in subsets])
-    rows = _repeat(inputs, len(subsets)).with_present(present.to(inputs.present.device))
-    chances = _chances(reader, rows, task)[:, target].tolist()
-    value = dict(zip(subsets, chances, strict=True))
+    chances = parts.chances[task.name][: len(parts.subsets), target].tolist()
+    value = dict(zip(parts.subsets, chances, strict=True))
+    players = max(parts.subsets, key=len)
     count = len(players)
     shares = []
     for index, name in enumerate(MODALITIES):
         share = 0.0
-        for subset in subsets:
+        for subset in parts.subsets:
             if index in players and index not in subset:
                 weight = factorial(len(subset)) * factorial(count - len(subset) - 1) / factorial(count)
                 share += weight * (value[subset | {index}] - value[subset])
@@ -45,38 +85,26 @@ def modality_shares(
 
 
 def field_attributions(
-    reader: CaseReader, inputs: ModelInputs, record: Record, task: TaskSpec, target: int
+    reader: CaseReader, parts: PartialAnswers, record: Record, task: TaskSpec, target: int
 ) -> tuple[FieldAttribution, ...]:
     """Return for each known record field how much the target's probability falls when the field is left out."""
-    values = inputs.record
-    if values is None or not bool(inputs.present[0, MODALITIES.index("record")]):
-        return ()
-    known = [index for index in range(values.shape[1]) if not bool(values[0, index].isnan())]
-    rows = _repeat(inputs, len(known) + 1)
-    values = values.repeat(len(known) + 1, 1)
-    for row, index in enumerate(known):
-        values[row + 1, index] = float("nan")
-    has_any = ~values.isnan().all(dim=1)
-    present = rows.present.clone()
-    present[:, MODALITIES.index("record")] &= has_any
-    chances = _chances(reader, replace(rows, record=values, present=present), task)[:, target]
-    fields = [reader.config.record[index] for index in known]
+    chances = parts.chances[task.name][:, target].tolist()
+    whole, without = chances[len(parts.subsets) - 1], chances[len(parts.subsets) :]
+    fields = [reader.config.record[index] for index in parts.fields]
     return tuple(
-        FieldAttribution(
-            name=item.name, value=_as_text(record.values[item.name]), attribution=float(chances[0] - chances[row + 1])
-        )
-        for row, item in enumerate(fields)
+        FieldAttribution(name=item.name, value=_as_text(record.values[item.name]), attribution=whole - chance)
+        for item, chance in zip(fields, without, strict=True)
     )
+
+
+def _known_fields(inputs: ModelInputs) -> list[int]:
+    if inputs.record is None or not bool(inputs.present[0, RECORD]):
+        return []
+    return (~inputs.record[0].isnan()).nonzero().flatten().tolist()
 
 
 def _as_text(value: float | str) -> str:
     return f"{value:g}" if isinstance(value, float | int) else value
-
-
-@torch.no_grad()
-def _chances(reader: CaseReader, inputs: ModelInputs, task: TaskSpec) -> Tensor:
-    logits = reader.model(inputs).logits[task.name]
-    return probabilities(logits, task.kind, task.calibration.temperature).double().cpu()
 
 
 def _repeat(inputs: ModelInputs, count: int) -> ModelInputs:

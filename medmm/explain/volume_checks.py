@@ -54,7 +54,7 @@ def volume_map(reader: CaseReader, view: CaseView, task: TaskSpec, target: int, 
         return None
     gradient = None
     if method == "lesion" and task.source == "fusion":
-        gradient = contributions(trace(reader, view), task, target).lesion
+        gradient = contributions(trace(reader, [view]), task, [target])[0].lesion
     return attribute_volume(method, question, view, gradient)
 
 

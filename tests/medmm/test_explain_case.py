@@ -127,12 +127,12 @@ def test_the_heatmap_lies_on_the_source_grid(diagnoser: Diagnoser, task: str) ->
 def test_an_answer_that_the_volume_speaks_against_has_no_heatmap(diagnoser: Diagnoser) -> None:
     case = tiny.build_case(1, text=None)
     diagnosis = diagnoser.diagnose(case)
-    traced = trace(diagnoser.reader, diagnoser.view(case))
+    traced = trace(diagnoser.reader, [diagnoser.view(case)])
 
     for index, label in enumerate(tiny.KIND.classes):
         asked = replace(diagnosis.tasks["kind"], prediction=label.name)
         explanation = diagnoser.explain(case, replace(diagnosis, tasks={**diagnosis.tasks, "kind": asked}))
-        gradient = contributions(traced, tiny.KIND, index).lesion
+        gradient = contributions(traced, tiny.KIND, [index])[0].lesion
         assert gradient is not None
         voxels = lesion_contributions(gradient, diagnoser.view(case), diagnoser.model)
         assert bool(explanation.tasks["kind"].volumes) == (float(voxels.sum()) > 0)
@@ -140,7 +140,7 @@ def test_an_answer_that_the_volume_speaks_against_has_no_heatmap(diagnoser: Diag
 
 def test_voxels_share_out_exactly_what_the_lesion_contributed(diagnoser: Diagnoser) -> None:
     view = diagnoser.view(tiny.build_case(1))
-    gradient = contributions(trace(diagnoser.reader, view), tiny.KIND, 0).lesion
+    gradient = contributions(trace(diagnoser.reader, [view]), tiny.KIND, [0])[0].lesion
     assert gradient is not None
     assert view.features.summary is not None
 
@@ -288,7 +288,7 @@ def test_a_card_without_sections_has_none() -> None:
 def values_of(diagnoser: Diagnoser, case: Case) -> np.ndarray:
     """Contributions of the word pieces to the first kind over the others."""
     view = diagnoser.view(case)
-    pieces = contributions(trace(diagnoser.reader, view), tiny.KIND, 0).pieces
+    pieces = contributions(trace(diagnoser.reader, [view]), tiny.KIND, [0])[0].pieces
     assert pieces is not None
     return pieces.flatten().numpy()
 
