@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from medmm.report.card import excerpt
+from medmm.report.card import excerpts
 from medmm.report.colours import OUTLINES, colour_table
 from medmm.report.content import CaseReport
-from medmm.report.document import CaseDocument, CheckPart, StatementPart, TaskPart, WhyPart, WordPart
+from medmm.report.document import CaseDocument, CheckPart, SimilarPart, StatementPart, TaskPart, WhyPart, WordPart
 from medmm.report.embed import MAX_PLANE_RATIO, viewer_data
 from medmm.report.figures import HEATMAP_FLOOR, jpeg_bytes
 from medmm.report.pages import json_island, render_page
@@ -70,9 +70,10 @@ def render_case(
         highlights=_highlights(document, texts) if include_report_text else [],
         mentions_shown=_MENTIONS_SHOWN,
         report_shown=_REPORT_SHOWN,
-        card=[(name, excerpt(text)) for name, text in document.model_card.items()],
+        card=list(excerpts(document.model_card).items()),
         percent=percent,
         title_of=title_of,
+        labels_of=partial(_labels_of, document=document),
         predicate_of=partial(predicate_of, texts=texts),
         notes=[(note, texts.said(note.message, note.code)) for note in document.notes],
     )
@@ -235,6 +236,12 @@ def _draft_line(statement: StatementPart, document: CaseDocument, texts: Texts) 
 def _region_sentences(document: CaseDocument, texts: Texts) -> list[str]:
     regions = document.regions.values()
     return [texts(f"summary.{region_key(region)}", **region_values(region, texts)) for region in regions]
+
+
+def _labels_of(near: SimilarPart, document: CaseDocument) -> list[tuple[str, str]]:
+    """What is known of a similar case, in the order of this case's answers."""
+    order = list(document.tasks)
+    return sorted(near.labels.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order))
 
 
 def _island(viewer: Mapping[str, Any], document: CaseDocument, texts: Texts) -> dict[str, Any]:

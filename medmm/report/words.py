@@ -257,16 +257,16 @@ def _basis(document: CaseDocument, texts: Texts) -> Iterator[StatementPart]:
 def _share(name: str, task: TaskPart, texts: Texts) -> Iterator[StatementPart]:
     why = task.why
     strongest = max(why.modalities, key=lambda part: part.share, default=None) if why else None
-    if why is None or strongest is None or strongest.share <= 0:
+    if why is None or strongest is None:
         return
-    text = texts(
-        "draft.share",
-        title=task.title,
-        modality=texts.known("modality", strongest.modality),
-        share=f"{strongest.share:+.2f}",
-        baseline=f"{why.baseline_probability:.2f}",
-        confidence=f"{task.confidence:.2f}",
-    )
+    change = {"baseline": f"{why.baseline_probability:.2f}", "confidence": f"{task.confidence:.2f}"}
+    if task.confidence < why.baseline_probability:  # it would be odd to say what an answer rests on that lost by it
+        text = texts("draft.share_falls", title=task.title, answer=title_of(task, why.target), **change)
+    elif strongest.share > 0:
+        modality = texts.known("modality", strongest.modality)
+        text = texts("draft.share", title=task.title, modality=modality, share=f"{strongest.share:+.2f}", **change)
+    else:
+        return
     at = pointer("tasks", name, "why")
     yield StatementPart(text=text, sources=(f"{at}/modalities", f"{at}/baseline_probability"))
 
