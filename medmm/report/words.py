@@ -248,10 +248,17 @@ def _basis(document: CaseDocument, texts: Texts) -> Iterator[StatementPart]:
         for name, task in explained.items():
             yield from _path(name, task, texts)
     for name, task in explained.items():
-        for number, check in enumerate(task.why.checks if task.why else ()):
-            if not check.is_passed:
-                text = texts("draft.check_failed", title=task.title, sentence=texts.told(check.sentence))
-                yield StatementPart(text=text, sources=(pointer("tasks", name, "why", "checks", number),))
+        yield from _failed_checks(name, task, texts)
+
+
+def _failed_checks(name: str, task: TaskPart, texts: Texts) -> Iterator[StatementPart]:
+    """Which tests an explanation did not pass; what each says stands beside the explanation."""
+    checks = task.why.checks if task.why else ()
+    failed = [number for number, check in enumerate(checks) if not check.is_passed]
+    if failed:
+        names = texts("draft.or").join(texts.known("check", checks[number].name) for number in failed)
+        text = texts("draft.check_failed", title=task.title, failed=len(failed), count=len(checks), names=names)
+        yield StatementPart(text=text, sources=tuple(pointer("tasks", name, "why", "checks", row) for row in failed))
 
 
 def _share(name: str, task: TaskPart, texts: Texts) -> Iterator[StatementPart]:

@@ -81,7 +81,7 @@ def test_no_path_is_said_where_the_graph_has_none() -> None:
 
 
 def test_failed_test_of_an_explanation_is_said() -> None:
-    assert "The explanation of “Side” did not pass a test: The map did not change." in _lines()
+    assert "The explanation of “Side” did not pass 1 of 2 tests: randomisation." in _lines()
 
 
 def test_region_that_was_not_found_is_said() -> None:
