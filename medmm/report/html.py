@@ -35,6 +35,7 @@ PAGE_BUDGET_BYTES = 4_300_000
 _ROWS_SHOWN = 12
 _CONCEPTS_SHOWN = 8
 _SENTENCES_SHOWN = 8
+_WORDS_LOCATED = 5
 _PATHS_SHOWN = 6
 _REPORT_SHOWN = 30_000
 _MENTIONS_SHOWN = 40
@@ -75,7 +76,7 @@ def render_case(
         title_of=title_of,
         labels_of=partial(_labels_of, document=document),
         predicate_of=partial(predicate_of, texts=texts),
-        # A test that did not pass is said in the summary and beside what it tests; there it is clear which answer is meant.
+        # A failed test is said in the summary and beside what it tests, where it is clear which answer is meant.
         notes=[(note, texts.said(note.message, note.code)) for note in document.notes if note.code != "explain.check"],
     )
 
@@ -193,14 +194,16 @@ def _words_sentence(task: TaskPart, texts: Texts) -> str:
     if task.why is None or not task.why.words:
         return ""
     words = task.why.words
-    sections = dict.fromkeys(word.section for word in words[:5] if word.section)
-    return texts(
-        "why.word_count",
-        toward=sum(word.value > 0 for word in words),
-        against=sum(word.value < 0 for word in words),
-        target=title_of(task, task.why.target),
-        sections=", ".join(sections) or "–",
-    )
+    strongest = sorted(words, key=lambda word: -abs(word.value))[:_WORDS_LOCATED]
+    sections = dict.fromkeys(word.section for word in strongest if word.section)
+    counts = {
+        "toward": sum(word.value > 0 for word in words),
+        "against": sum(word.value < 0 for word in words),
+        "target": title_of(task, task.why.target),
+    }
+    if not sections:
+        return texts("why.word_count_plain", **counts)
+    return texts("why.word_count", **counts, sections=", ".join(sections))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -161,6 +161,26 @@ def test_report_text_is_announced_as_hidden() -> None:
 
 
 @pytest.mark.bad_input("I3")
+def test_the_strongest_words_are_looked_for_in_the_whole_report() -> None:
+    explained = make_explanation()
+    why = explained.tasks["side"]
+    weak, strong = why.words[0], replace(why.words[0], value=0.9, section="impression")
+    first = [replace(weak, value=0.01, section="history")] * 5
+    words = replace(why, words=(*first, *[strong] * 5))
+
+    page = _page(replace(explained, tasks={**explained.tasks, "side": words}))
+
+    assert "the strongest lie in: impression." in page
+
+
+def test_where_the_strongest_words_lie_is_not_said_without_sections() -> None:
+    explained = make_explanation()
+    why = explained.tasks["side"]
+    plain = replace(why, words=tuple(replace(word, section="") for word in why.words))
+
+    assert "the strongest lie in" not in _page(replace(explained, tasks={"side": plain}))
+
+
 def test_warning_of_burned_in_text_stands_on_top() -> None:
     explained = make_explanation()
     note = replace(explained.diagnosis.notes[0], code="image.burned_in", message="Text may be burned in.")
