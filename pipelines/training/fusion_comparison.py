@@ -145,12 +145,45 @@ def _table(result: Comparison, task: str, known: np.ndarray, metric: Metric, n_r
     }
 
 
+def to_markdown(found: Mapping[str, Any]) -> str:
+    """Return what `tables` gave as Markdown: a section a task and metric, with a row a variant, then availability.
+
+    A difference whose 95% interval holds 0 is not distinguishable, and the table says so.
+    """
+    parts = []
+    for task, figures in found.items():
+        for name, table in figures.items():
+            if name != "n":
+                parts.append(_section(f"{task}, {name.replace('_', ' ')} ({figures['n']} cases)", table))
+    return "\n".join(parts)
+
+
+def _section(title: str, table: Mapping[str, Any]) -> str:
+    lines = [f"### {title}", "", "| variant | value (95% interval) | difference (95% interval) | from |"]
+    lines.append("| --- | --- | --- | --- |")
+    for name, value in table["value"].items():
+        own = f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
+        other, difference = "", table["difference"].get(name)
+        if difference is not None:
+            low, high = difference["low"], difference["high"]
+            doubt = ", not distinguishable" if low <= 0 <= high else ""
+            other = f"{difference['value']:+.3f} ({low:+.3f} to {high:+.3f}){doubt} | {difference['from']}"
+        lines.append(f"| {name} | {own} | {other or ' | '} |")
+    kinds = list(table["available"])
+    if kinds:
+        lines += ["", f"| available | {' | '.join(kinds)} |", "| --- |" + " --- |" * len(kinds)]
+        for kept in table["available"][kinds[0]]:
+            row = " | ".join(f"{table['available'][kind][kept]:.3f}" for kind in kinds)
+            lines.append(f"| {kept} | {row} |")
+    return "\n".join([*lines, ""])
+
+
 def write_comparison(result: Comparison, out: Path, n_resamples: int = N_BOOTSTRAP) -> None:
-    """Write the figures as JSON, and every probability, so that they can be counted again."""
+    """Write the figures as JSON and as Markdown, and every probability, so that they can be counted again."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "fusion_comparison.json").write_text(
-        json.dumps(tables(result, n_resamples), indent=1) + "\n", encoding="utf-8"
-    )
+    found = tables(result, n_resamples)
+    (out / "fusion_comparison.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (out / "fusion_comparison.md").write_text(to_markdown(found), encoding="utf-8")
     arrays: dict[str, Any] = {f"truth/{task}": values for task, values in result.truth.items()}
     arrays |= {f"{name}/{task}": values for name, table in result.chances.items() for task, values in table.items()}
     np.savez_compressed(out / "probabilities.npz", **arrays)
@@ -172,7 +205,7 @@ def only(features: CaseFeatures, modality: str) -> CaseFeatures:
         return CaseFeatures(text=features.text)
     if modality == "record":
         return CaseFeatures(record=features.record)
-    return CaseFeatures(subgraph=features.subgraph, walk=features.walk)
+    return CaseFeatures(subgraph=features.subgraph, walk=features.walk, sources=features.sources)
 
 
 def subsets(used: Sequence[str]) -> list[tuple[bool, ...]]:

@@ -22,6 +22,7 @@ from pipelines.training.fusion_comparison import (
     compare,
     only,
     tables,
+    to_markdown,
     write_comparison,
 )
 from pipelines.training.what import WhatSettings, train_what
@@ -70,6 +71,24 @@ def test_probabilities_are_written_so_that_figures_can_be_counted_again(result: 
     assert written["grade"]["n"] == 55
     again = np.load(tmp_path / "probabilities.npz")
     np.testing.assert_array_equal(again["hybrid/grade"], result.chances["hybrid"]["grade"])
+
+
+def test_tables_say_where_a_difference_cannot_be_told_from_none() -> None:
+    def table(low: float) -> dict[str, object]:
+        return {
+            "value": {"record alone": {"value": 0.5, "low": 0.4, "high": 0.6}},
+            "difference": {"record alone": {"value": 0.1, "low": low, "high": 0.2, "from": "hybrid"}},
+            "available": {"hybrid": {"nothing": 0.25, "record": 0.5}, "late": {"nothing": 0.3, "record": 0.6}},
+        }
+
+    written = to_markdown({"grade": {"n": 7, "macro_f1": table(-0.05), "accuracy": table(0.05)}})
+
+    doubtful, clear = written.split("### grade, accuracy (7 cases)")
+    row = "| record alone | 0.500 (0.400 to 0.600) | +0.100 "
+    assert doubtful.startswith("### grade, macro f1 (7 cases)")
+    assert row + "(-0.050 to +0.200), not distinguishable | hybrid |" in doubtful
+    assert row + "(+0.050 to +0.200) | hybrid |" in clear
+    assert "| available | hybrid | late |\n| --- | --- | --- |\n| nothing | 0.250 | 0.300 |" in clear
 
 
 @dataclass(slots=True)

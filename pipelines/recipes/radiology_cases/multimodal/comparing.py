@@ -46,7 +46,7 @@ def compare_fusions(
         targets=real.targets,
         metrics=METRICS,
     )
-    return compare(setting, parts(), {"splits": ", ".join(splits)})
+    return compare(setting, parts())
 
 
 @dataclass(slots=True)
