@@ -41,6 +41,7 @@ DataFolder = Annotated[
 WorkFolder = Annotated[Path, typer.Option(help="Where features are kept, so that they are computed once.")]
 ModelFolder = Annotated[Path, typer.Option(help="The model directory.")]
 SPLITS, LEARNED_FROM, FULL = ["train", "dev"], ["train"], ["full"]
+SHARES = [0.25, 0.5, 1.0]
 MODALITIES_OUT = ["full", "no_text", "no_pictures", "no_record", "no_graph"]
 Splits = Annotated[list[str], typer.Option(help="Names of splits; repeat for several.")]
 
@@ -144,6 +145,29 @@ def ablate(
     seen = frozenset(case.diagnosis for case in read_targets(data, split)) - {""}
     features = next(iter(own.values())).only(is_held_out)
     _write_and_compare(out, reader, features, found, read_targets(data, held_out), seen)
+
+
+@app.command()
+def curve(
+    data: DataFolder,
+    work: WorkFolder,
+    out: Annotated[Path, typer.Option(help="Folder for the answers, one folder a share.")],
+    split: Annotated[str, typer.Option(help="The split to learn from.")] = "train",
+    held_out: Annotated[str, typer.Option(help="The split to answer.")] = "dev",
+    share: Annotated[list[float], typer.Option(min=0.01, max=1, help="Of the cases; repeat for several.")] = SHARES,
+) -> None:
+    """Learn from a share of the cases at a time, and measure the answers to another split."""
+    from pipelines.recipes.radiology_cases.crossval import learning_curve
+    from pipelines.recipes.radiology_cases.labels import labels_of
+
+    reader, own = _ablated_features(data, work, [split, held_out], FULL)
+    targets = [case for name in (split, held_out) for case in read_targets(data, name)]
+    is_held_out = np.arange(len(targets)) >= len(targets) - len(read_targets(data, held_out))
+    labels = labels_of(targets, reader.diagnoses)
+    found = learning_curve(own["full"], labels, is_held_out, reader.diagnoses, reader.names, share)
+    seen = frozenset(case.diagnosis for case in read_targets(data, split)) - {""}
+    named = {f"share_{one:g}": answered for one, answered in found.items()}
+    _write_and_compare(out, reader, own["full"].only(is_held_out), named, read_targets(data, held_out), seen)
 
 
 @app.command()

@@ -60,6 +60,29 @@ def cross_validate(
     return found
 
 
+def learning_curve(
+    features: Features,
+    labels: Labels,
+    held_out: np.ndarray,
+    diagnoses: Sequence[Diagnosis],
+    names: np.ndarray,
+    shares: Sequence[float],
+    *,
+    seed: int = 0,
+) -> dict[float, Answers]:
+    """Return answers by share for the cases where `held_out` (N,) is true, learned from that share of the others.
+
+    A smaller share is part of every larger one.
+    """
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(~held_out))
+    found = {}
+    for share in shares:
+        chosen = np.isin(np.arange(len(held_out)), order[: round(share * len(order))])
+        few = labels.only(chosen, features.owner)
+        found[share] = answer_held_out({"full": features}, few, held_out, diagnoses, names)["full"]
+    return found
+
+
 def answer_held_out(
     features: Mapping[str, Features],
     labels: Labels,

@@ -38,7 +38,7 @@ from pipelines.recipes.radiology_cases.cases import (
     read_inputs,
     read_targets,
 )
-from pipelines.recipes.radiology_cases.crossval import ABLATIONS, cross_validate
+from pipelines.recipes.radiology_cases.crossval import ABLATIONS, answer_held_out, cross_validate, learning_curve
 from pipelines.recipes.radiology_cases.evaluate import compare, evaluate, macro_f1
 from pipelines.recipes.radiology_cases.features import (
     TEXT_SETTINGS,
@@ -51,7 +51,7 @@ from pipelines.recipes.radiology_cases.features import (
 )
 from pipelines.recipes.radiology_cases.labels import Labels, labels_of
 from pipelines.recipes.radiology_cases.lexicon import fit_lexicon, fit_linear
-from pipelines.recipes.radiology_cases.model import Parts, answer, fit_parts, weigh
+from pipelines.recipes.radiology_cases.model import Answers, Parts, answer, fit_parts, weigh
 from pipelines.recipes.radiology_cases.opinions import Controls
 from pipelines.recipes.radiology_cases.pictures import SIZE, read_pictures, to_square
 from pipelines.recipes.radiology_cases.pool import fit_weights, folds, mean_by, pooled, standardised
@@ -319,6 +319,26 @@ def test_cross_validation_answers_every_case_and_keeps_pairs_in_folds(world: Wor
     fold = folds(N_CASES, 2, 0)
     reached = np.isfinite(found["full"].pairs["findings"])
     np.testing.assert_array_equal(reached, fold[world.features.owner][:, None] == fold[None])
+
+
+@pytest.mark.slow
+def test_a_share_of_the_cases_is_learned_from_and_no_other(world: World) -> None:
+    held_out = np.arange(N_CASES) >= 30
+    order = np.random.default_rng(0).permutation(30)
+    unread = np.isin(np.arange(N_CASES), order[15:]) | held_out
+    scrambled = replace(
+        world.labels, case={name: np.where(unread, 0, rows) for name, rows in world.labels.case.items()}
+    )
+
+    def learned(labels: Labels, *shares: float) -> dict[float, Answers]:
+        return learning_curve(world.features, labels, held_out, world.diagnoses, world.names, shares)
+
+    whole, half = learned(world.labels, 1.0, 0.5).values()
+    plain = answer_held_out({"full": world.features}, world.labels, held_out, world.diagnoses, world.names)["full"]
+
+    np.testing.assert_array_equal(whole.cases["location/hef"], plain.cases["location/hef"])
+    assert not np.allclose(half.cases["location/hef"], whole.cases["location/hef"])
+    np.testing.assert_array_equal(half.cases["location/hef"], learned(scrambled, 0.5)[0.5].cases["location/hef"])
 
 
 def test_evaluation_counts_by_hand(tmp_path: Path, world: World) -> None:
