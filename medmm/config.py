@@ -70,6 +70,9 @@ class GraphSpec(_Spec):
     size: int = Field(250, ge=1)
     n_layers: int = Field(2, ge=1)
     network: GraphNetwork = "gatv2"
+    sources: bool = Field(
+        False, description="in ranking tasks, compare the report with what the graph's sources say of each candidate"
+    )
     hash: str
 
 

@@ -17,6 +17,9 @@ from medmm.results import TaskKind
 
 CONCEPT_WIDTH = 2 * NAME_WIDTH
 TEXT, GRAPH = 1, 3  # of `medmm.config.MODALITIES`
+# Deviations among the candidates to logits of one modality among several; few steps of training hardly move it.
+# Chosen on training cases of MedPix.
+_SOURCE_WEIGHT = 2.5
 
 
 class TaskDecision(nn.Module):
@@ -40,6 +43,7 @@ class TaskDecision(nn.Module):
         *,
         is_proportional: bool = False,
         text_width: int | None = None,
+        reads_sources: bool = False,
     ) -> None:
         super().__init__()
         self.kind: TaskKind = kind
@@ -56,6 +60,8 @@ class TaskDecision(nn.Module):
         self.walk_weight = nn.Parameter(torch.tensor(0.5))
         self.register_buffer("concepts", torch.zeros(n_classes, CONCEPT_WIDTH))
         self.match = TextMatch(text_width, n_classes) if kind == "ranking" and text_width is not None else None
+        if kind == "ranking" and reads_sources:
+            self.source_weight = nn.Parameter(torch.tensor(_SOURCE_WEIGHT))
         if kind == "multilabel":
             self.register_buffer("is_below", as_buffer(n_classes))
 
@@ -65,13 +71,14 @@ class TaskDecision(nn.Module):
         present: Bool[Tensor, "B M"],
         walk: Float[Tensor, "B L"] | None,
         text: Tokens | None = None,
+        sources: Float[Tensor, "B L"] | None = None,
     ) -> tuple[Float[Tensor, "B L"], Float[Tensor, "B M L"]]:
         if self.kind == "ranking":
             match = None
             if self.match is not None and text is not None:
                 is_real = text.mask & present[:, TEXT, None]
                 match = self.match(Tokens(text.values, is_real), self.match.names)
-            return self.rank(fused, present, self.concepts, walk, match)
+            return self.rank(fused, present, self.concepts, walk, match, sources)
         joint = self.fused(fused.case) + self.anchor(fused.case, self.concepts)
         own = torch.stack([head(fused.own[:, index]) for index, head in enumerate(self.own)], dim=1)
         logits, own = self._mixed(joint, own, present, walk)
@@ -86,15 +93,18 @@ class TaskDecision(nn.Module):
         concepts: Float[Tensor, "V K"],
         walk: Float[Tensor, "B V"] | None,
         match: Float[Tensor, "B V"] | None = None,
+        sources: Float[Tensor, "B V"] | None = None,
     ) -> tuple[Float[Tensor, "B V"], Float[Tensor, "B M V"]]:
         """Score any candidates by their concepts' vectors, also ones that training never saw (open vocabulary).
 
-        `match`: what `TextMatch` says of the candidates' names.
+        `match`: what `TextMatch` says of the candidates' names; `sources`: what `SourceMatch` says of the candidates.
         """
         joint = self.anchor(fused.case, concepts)
         own = self.anchor(fused.own.flatten(0, 1), concepts).unflatten(0, fused.own.shape[:2])
         if match is not None:
             joint, own = self._said(joint, own, present, match, TEXT)
+        if sources is not None:
+            joint, own = self._said(joint, own, present, self.source_weight * sources, GRAPH)
         return self._mixed(joint, own, present, walk)
 
     def _said(

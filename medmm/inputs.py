@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from medmm.encoders.images import pool_maps
 from medmm.encoders.lstm_text import LstmTextEncoder
 from medmm.encoders.record import encode_record
 from medmm.encoders.slice_unet import NEIGHBOURS, TrunkOutput, look, look_together
+from medmm.encoders.source_match import SourceMatch, source_match
 from medmm.encoders.text import Encoded, TextEncoder, name_vector
 from medmm.encoders.tokens import Tokens
 from medmm.encoders.volume import VolumeSummary, summarise
@@ -38,7 +40,7 @@ class CaseFeatures:
     """One case, ready to be batched. None where the case does not have the modality.
 
     `summary` is a batch of one; `images` (N, P) vectors of images; `text` (T, S); `record` one number a field; `walk`
-    (L,) by task.
+    (L,) by task, `sources` (L,) by ranking task.
     """
 
     summary: VolumeSummary | None = None
@@ -47,6 +49,7 @@ class CaseFeatures:
     record: tuple[float, ...] | None = None
     subgraph: Subgraph | None = None
     walk: dict[str, np.ndarray] = field(default_factory=dict)
+    sources: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def present(self) -> tuple[bool, ...]:
@@ -182,7 +185,9 @@ class CaseReader:
         return replace(
             view,
             evidence=tuple(evidence),
-            features=replace(view.features, subgraph=subgraph, walk=walk),
+            features=replace(
+                view.features, subgraph=subgraph, walk=walk, sources=self.compare_sources(view.case.report)
+            ),
             notes=tuple(dict.fromkeys([*view.notes, *silent])),
         )
 
@@ -207,6 +212,23 @@ class CaseReader:
         scores = self.graph.personalised_pagerank(starts)
         subgraph = self.graph.subgraph(starts, self.config.graph.size)
         return subgraph, {task.name: walk_scores(scores, self.graph, task) for task in self.model.labels.fusion_tasks()}
+
+    def compare_sources(self, report: Report | None) -> dict[str, np.ndarray]:
+        """How well the report fits what the graph's sources say of each candidate (L,), by ranking task."""
+        if report is None or self.text_encoder is None:
+            return {}
+        return {name: match.scores(report.text) for name, match in self._sources.items()}
+
+    @cached_property
+    def _sources(self) -> dict[str, SourceMatch]:
+        graph = self.graph
+        if graph is None or self.config.graph is None or not self.config.graph.sources:
+            return {}
+        return {
+            task.name: source_match(graph, [(label.title, label.concept) for label in task.classes])
+            for task in self.model.labels.fusion_tasks()
+            if task.kind == "ranking"
+        }
 
     def _prepare_volume(self, case: Case) -> PreparedVolume | None:
         if self.config.volume is None:
@@ -351,6 +373,7 @@ def collate(cases: Sequence[CaseFeatures], reader: CaseReader) -> ModelInputs:
         record=torch.tensor([case.record or nan_row for case in cases]) if n_fields else None,
         graph=graph_input(reader.graph, subgraphs) if has_graph and any(s is not None for s in subgraphs) else None,  # type: ignore[arg-type]  # has_graph says it is not None
         walk=_stack_walks(cases, reader) if has_graph else None,
+        sources=_stack_sources(cases, reader) if has_graph and reader.config.graph.sources else None,  # type: ignore[union-attr]  # as above
     ).to(next(reader.model.parameters()).device)
 
 
@@ -381,6 +404,16 @@ def _stack_summaries(summaries: Sequence[VolumeSummary | None]) -> VolumeSummary
     return VolumeSummary(
         *(torch.cat([row(summary, name) for summary in summaries]) for name in VolumeSummary.__dataclass_fields__)
     )
+
+
+def _stack_sources(cases: Sequence[CaseFeatures], reader: CaseReader) -> dict[str, Tensor]:
+    return {
+        task.name: torch.from_numpy(
+            np.stack([case.sources.get(task.name, np.zeros(len(task.classes), np.float32)) for case in cases])
+        )
+        for task in reader.model.labels.fusion_tasks()
+        if task.kind == "ranking"
+    }
 
 
 def _stack_walks(cases: Sequence[CaseFeatures], reader: CaseReader) -> dict[str, Tensor]:

@@ -37,7 +37,8 @@ class ModelInputs:
 
     `images` (B, N, P): vectors of each case's images. `text` (B, T, S) with `text_mask`; `record` (B, N), NaN where
     missing; `walk` maps a task to (B, L): how well a walk over the knowledge graph from the case's evidence reaches
-    each class's concept.
+    each class's concept. `sources` maps a ranking task to (B, L): how well the report fits what the graph's sources say
+    of each candidate.
     """
 
     present: Bool[Tensor, "B 4"]
@@ -48,6 +49,7 @@ class ModelInputs:
     record: Float[Tensor, "B N"] | None = None
     graph: GraphInput | None = None
     walk: Mapping[str, Tensor] | None = None
+    sources: Mapping[str, Tensor] | None = None
 
     def to(self, device: torch.device) -> "ModelInputs":
         """The same on another device."""
@@ -64,6 +66,7 @@ class ModelInputs:
             record=moved(self.record),
             graph=None if self.graph is None else self.graph.to(device),
             walk=None if self.walk is None else {name: value.to(device) for name, value in self.walk.items()},
+            sources=None if self.sources is None else {name: value.to(device) for name, value in self.sources.items()},
         )
 
     def with_present(self, present: Bool[Tensor, "B 4"]) -> "ModelInputs":
@@ -119,6 +122,7 @@ class MultimodalModel(nn.Module):
                     fusion.level,
                     is_proportional=task.hazards == "proportional",
                     text_width=None if config.text is None else config.text.width,
+                    reads_sources=config.graph is not None and config.graph.sources,
                 )
                 for task in labels.fusion_tasks()
             }
@@ -134,7 +138,8 @@ class MultimodalModel(nn.Module):
         logits, own_logits = {}, {}
         for name, decision in self.decisions.items():
             walk = inputs.walk.get(name) if inputs.walk is not None else None
-            logits[name], own_logits[name] = decision(fused, inputs.present, walk, text)
+            sources = inputs.sources.get(name) if inputs.sources is not None else None
+            logits[name], own_logits[name] = decision(fused, inputs.present, walk, text, sources)
         if inputs.volume is not None:
             for name, head in self.locations.items():
                 logits[name] = head(inputs.volume.position)

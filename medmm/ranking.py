@@ -8,6 +8,7 @@ import torch
 
 from medmm.config import ClassSpec, TaskSpec
 from medmm.decision import TaskDecision
+from medmm.encoders.source_match import SourceMatch
 from medmm.encoders.tokens import Tokens
 from medmm.errors import UsageError
 from medmm.evidence import answer_concepts, concept_vectors, seeds, walk_scores
@@ -29,8 +30,9 @@ def rank_concepts(
 ) -> tuple[RankedConcept, ...]:
     """Return the candidates, best first, as a `ranking` task of the model scores them.
 
-    They need not be the task's own classes: a candidate enters only by its concept's vector, its name, and by how well
-    a walk from the case's evidence reaches it. Candidates are never evidence for themselves.
+    They need not be the task's own classes: a candidate enters only by its concept's vector, its name, by how well
+    a walk from the case's evidence reaches it, and, where the model reads them, by what the graph's sources say of it.
+    Candidates are never evidence for themselves.
 
     Args:
         reader: Front of a model with the knowledge graph.
@@ -63,12 +65,17 @@ def rank_concepts(
     match = None
     if decision.match is not None and names is not None and inputs.text is not None and inputs.text_mask is not None:
         match = decision.match(Tokens(inputs.text, inputs.text_mask), names.to(device))
+    sources = None
+    if reader.config.graph is not None and reader.config.graph.sources and view.case.report is not None:
+        said = SourceMatch(graph, [(graph.name(graph.index(concept)), concept) for concept in candidates])
+        sources = torch.from_numpy(said.scores(view.case.report.text))[None].to(device)
     scores, _ = decision.rank(
         model.fusion(model.tokens(inputs), inputs.present),
         inputs.present,
         torch.from_numpy(concept_vectors(graph, asked)).to(device),
         None if walk is None else torch.from_numpy(walk)[None].to(device),
         match,
+        sources,
     )
     order = scores[0].argsort(descending=True, stable=True).tolist()
     return tuple(

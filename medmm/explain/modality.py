@@ -140,4 +140,7 @@ def _repeat(inputs: ModelInputs, count: int) -> ModelInputs:
         record=rows(inputs.record),
         graph=graph,
         walk=None if inputs.walk is None else {name: value.expand(count, -1) for name, value in inputs.walk.items()},
+        sources=None
+        if inputs.sources is None
+        else {name: value.expand(count, -1) for name, value in inputs.sources.items()},
     )

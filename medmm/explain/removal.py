@@ -36,7 +36,10 @@ def without_sentences(reader: CaseReader, view: CaseView, spans: Iterable[tuple[
             encoded = encoder.encode(shorter.text)
             states = encoder.sentences(encoder.states(encoded), encoded)
     changed = replace(
-        view, mentions=reader.mentions(shorter), features=replace(view.features, text=states, subgraph=None, walk={})
+        view,
+        case=replace(view.case, report=shorter),
+        mentions=reader.mentions(shorter),
+        features=replace(view.features, text=states, subgraph=None, walk={}),
     )
     return reader.consult_graph(changed).features
 

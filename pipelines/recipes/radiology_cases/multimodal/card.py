@@ -22,8 +22,8 @@ the case were one out of such a collection, and knows no normal case.
 ## Method
 Frozen: EfficientNet-Lite0 with ImageNet weights, a vector a picture; MiniLM, a vector a sentence; walks over the
 knowledge graph from the concepts that the text affirms. Learned: tokens, hybrid fusion, heads. Diagnoses are ranked by
-their names and their concepts, so one without a training case can come first. Calibration: temperature and conformal
-sets from out-of-fold answers.
+their names, their concepts, and what the graph's sources say of them, so one without a training case can come first.
+Calibration: temperature and conformal sets from out-of-fold answers.
 
 ## Results
 Five folds of these cases; every figure is from models that did not see the case. 95% bootstrap intervals over cases.

@@ -89,7 +89,10 @@ def read_features(
     """
     config = build_config(graph)
     of_cases = [config.model_copy(update={"graph": None}).model_dump_json(), [repr(case) for case in cases]]
-    of_graph = [graph.hash, [[(one.name, one.concept) for one in task.classes] for task in labels.tasks]]
+    of_graph = [
+        config.graph.model_dump() if config.graph else None,
+        [[(one.name, one.title, one.concept) for one in task.classes] for task in labels.tasks],
+    ]
 
     def look() -> dict[str, np.ndarray]:
         return pack(_each(cases, lambda case: reader().read(to_case(case, images)).features))
@@ -146,7 +149,8 @@ def to_arrays(features: CaseFeatures) -> dict[str, np.ndarray]:
     if features.subgraph is not None:
         found |= {f"graph.{name}": np.asarray(getattr(features.subgraph, name)) for name in _SUBGRAPH}
         found["graph.edges"] = found["graph.edges"].T  # ragged along the first axis, as all others
-    return found | {f"walk.{task}": values for task, values in features.walk.items()}
+    found |= {f"walk.{task}": values for task, values in features.walk.items()}
+    return found | {f"sources.{task}": values for task, values in features.sources.items()}
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> CaseFeatures:
@@ -162,8 +166,13 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> CaseFeatures:
         images=tensor("images"),
         text=tensor("text"),
         subgraph=Subgraph(**parts) if parts else None,
-        walk={name.removeprefix("walk."): np.array(arrays[name]) for name in arrays if name.startswith("walk.")},
+        walk=_by_task(arrays, "walk."),
+        sources=_by_task(arrays, "sources."),
     )
+
+
+def _by_task(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): np.array(arrays[name]) for name in arrays if name.startswith(prefix)}
 
 
 def pack(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

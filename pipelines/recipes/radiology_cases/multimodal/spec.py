@@ -10,7 +10,7 @@ from medmm.encoders.text import MINILM
 from pipelines.recipes.radiology_cases.cases import LOCATIONS, SUPERCLASSES, Diagnosis
 from pipelines.training.what import WhatSettings
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 LOCATION, SUPERCLASS, DIAGNOSIS = "location", "superclass", "diagnosis"
 TEXT_WIDTH = 384  # of MiniLM
 # Minutes on one core: on frozen features there is little to learn from some 500 cases.
@@ -93,5 +93,5 @@ def build_config(graph: KnowledgeGraph | None) -> ModelConfig:
         images=ImagesSpec(network="efficientnet-lite0", is_required=False),
         text=TextSpec(source=MINILM, width=TEXT_WIDTH),
         record=(AGE, SEX),
-        graph=None if graph is None else GraphSpec(size=100, n_layers=1, hash=graph.hash),
+        graph=None if graph is None else GraphSpec(size=100, n_layers=1, sources=True, hash=graph.hash),
     )
