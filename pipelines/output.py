@@ -136,7 +136,7 @@ class Owner:
 
     def is_displaced(self, folder: OutputFolder) -> bool:
         """Whether another process holds the folder now. A folder that nobody holds displaces nobody."""
-        found = _read_owner(folder.root / LOCK_NAME)
+        found = _read_owner(folder.root / LOCK_NAME) or {}
         return bool(found) and (found.get("host"), found.get("pid"), found.get("started")) != astuple(self)
 
 
