@@ -1,4 +1,8 @@
-"""A picture of evidence paths, as SVG, PNG or HTML: findings left, the diagnosis right, every claim with its source."""
+"""A picture of evidence paths, as SVG, PNG or HTML: findings left, the diagnosis right, every claim with its source.
+
+Each path has a lane of its own, so that no line runs behind a box and no label lies on another. An arrow leads from a
+claim's subject to its object, whichever way the path goes.
+"""
 
 import io
 from collections.abc import Sequence
@@ -8,12 +12,14 @@ from typing import NamedTuple
 from kg.evidence import EvidencePath, Hop
 
 BOX_WIDTH, BOX_HEIGHT = 210, 44
-GAP_X, GAP_Y, MARGIN = 150, 22, 24
+GAP_X, GAP_Y, MARGIN = 250, 22, 24
+BEND, HEAD = 36, 9  # what a line needs to change lanes, and the length of an arrow's head
 MAX_LABEL = 30
 _STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#1c2733}.small{font-size:10.5px;fill:#51606f}"
     "rect{fill:#fff;stroke:#8aa0b4;stroke-width:1.2}.start rect{fill:#eaf2fb;stroke:#2f6fab}"
-    ".end rect{fill:#fdf1e3;stroke:#c26a12}path{fill:none;stroke:#8aa0b4}"
+    ".end rect{fill:#fdf1e3;stroke:#c26a12}polyline{fill:none;stroke:#8aa0b4;stroke-linejoin:round}"
+    "polygon{fill:#8aa0b4}"
 )
 _SCALE = 2
 _INK, _PALE, _LINE = "#1c2733", "#51606f", "#8aa0b4"
@@ -32,19 +38,27 @@ class _Box(NamedTuple):
     role: str
 
 
+class _Wire(NamedTuple):
+    """A claim as a line: its corners from left to right, the corners of its arrow's head, and its label's middle."""
+
+    line: list[tuple[float, float]]
+    head: list[tuple[float, float]]
+    label: str
+    label_at: tuple[float, float]
+    thickness: float
+
+
 def draw_svg(paths: Sequence[EvidencePath], title: str = "Evidence") -> str:
     """Return an SVG picture; all labels are escaped, thickness shows a path's score. Empty input gives a sentence."""
-    boxes, width, height = _layout(paths)
+    boxes, wires, width, height = _layout(paths)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'role="img"><title>{escape(title)}</title><style>{_STYLE}</style>'
     ]
     if not paths:
         parts.append(f'<text x="{MARGIN}" y="{height / 2}">No path in the graph.</text>')
-    best = max((path.score for path in paths), default=1.0)
-    for hop, score in _claims(paths):
-        parts.append(_arrow(boxes[hop.subject], boxes[hop.object], _label(hop), 1 + 3 * score / best))
-    parts += [_draw_box(box) for box in boxes.values()]
+    parts += [_draw_wire(wire) for wire in wires]
+    parts += [_draw_box(box) for box in boxes]
     return "".join([*parts, "</svg>"])
 
 
@@ -73,36 +87,26 @@ def draw_png(paths: Sequence[EvidencePath], title: str = "Evidence") -> bytes:
     from PIL import Image, ImageDraw, ImageFont
     from PIL.PngImagePlugin import PngInfo
 
-    boxes, width, height = _layout(paths)
+    boxes, wires, width, height = _layout(paths)
     picture = Image.new("RGB", (_SCALE * width, _SCALE * height), "white")
     draw = ImageDraw.Draw(picture)
     font, small = ImageFont.load_default(13 * _SCALE), ImageFont.load_default(10.5 * _SCALE)
     if not paths:
         draw.text((MARGIN * _SCALE, _SCALE * height / 2), "No path in the graph.", _INK, font)
-    best = max((path.score for path in paths), default=1.0)
-    for hop, score in _claims(paths):
-        x1, y1, x2, y2 = (_SCALE * value for value in _ends(boxes[hop.subject], boxes[hop.object]))
-        draw.line((x1, y1, x2, y2), _LINE, round(_SCALE * (1 + 3 * score / best)))
-        at = ((x1 + x2) / 2, (y1 + y2) / 2 - 6 * _SCALE)
-        draw.text(at, _label(hop), _PALE, small, anchor="ms", stroke_width=2 * _SCALE, stroke_fill="white")
-    for box in boxes.values():
+    for wire in wires:
+        draw.line(_scaled(wire.line), _LINE, round(_SCALE * wire.thickness), joint="curve")
+        draw.polygon(_scaled(wire.head), _LINE)
+        draw.text(_scaled([wire.label_at])[0], wire.label, _PALE, small, anchor="ms")
+    for box in boxes:
         fill, edge = _ROLE_COLORS[box.role]
-        corner = (_SCALE * box.x, _SCALE * box.y, _SCALE * (box.x + BOX_WIDTH), _SCALE * (box.y + BOX_HEIGHT))
-        draw.rounded_rectangle(corner, 6 * _SCALE, fill, edge, _SCALE)
-        draw.text((corner[0] + 10 * _SCALE, (corner[1] + corner[3]) / 2), _short(box.name), _INK, font, anchor="lm")
+        corners = _scaled([(box.x, box.y), (box.x + BOX_WIDTH, box.y + BOX_HEIGHT)])
+        draw.rounded_rectangle(corners, 6 * _SCALE, fill, edge, _SCALE)
+        at = _scaled([(box.x + 10, box.y + BOX_HEIGHT / 2)])[0]
+        draw.text(at, _short(box.name), _INK, font, anchor="lm")
     about, stream = PngInfo(), io.BytesIO()
     about.add_itxt("Title", title)
     picture.save(stream, "PNG", pnginfo=about)
     return stream.getvalue()
-
-
-def _claims(paths: Sequence[EvidencePath]) -> list[tuple[Hop, float]]:
-    """Each claim once, with the score of the best path that holds it."""
-    found: dict[tuple[str, str, str], tuple[Hop, float]] = {}
-    for path in paths:
-        for hop in path.hops:
-            found.setdefault((hop.subject, hop.predicate, hop.object), (hop, path.score))
-    return list(found.values())
 
 
 def _label(hop: Hop) -> str:
@@ -113,32 +117,76 @@ def _short(name: str) -> str:
     return name if len(name) <= MAX_LABEL else name[: MAX_LABEL - 1] + "…"
 
 
-def _layout(paths: Sequence[EvidencePath]) -> tuple[dict[str, _Box], int, int]:
-    """Boxes by concept in columns: a concept stands at its longest distance from the starts of its paths."""
+def _layout(paths: Sequence[EvidencePath]) -> tuple[list[_Box], list[_Wire], int, int]:
+    """Boxes in columns and lines in lanes, with the width and height of the whole."""
+    starts = list(dict.fromkeys(path.start for path in paths))
+    laned = sorted(paths, key=lambda path: starts.index(path.start))  # stable: best first for each finding
+    column, depth = _columns(paths)
+    ends = {path.end for path in paths}
+    names = {curie: name for path in paths for curie, name in _names(path)}
+    height = {concept: _height(concept, laned, is_middle=concept not in {*starts, *ends}) for concept in column}
+    boxes: dict[str, _Box] = {}
+    lowest = dict.fromkeys(range(depth + 1), float("-inf"))
+    for concept in sorted(column, key=lambda one: (height[one], names[one], one)):
+        place = column[concept]
+        lowest[place] = y = max(height[concept], lowest[place] + BOX_HEIGHT + GAP_Y)
+        role = "end" if concept in ends else "start" if place == 0 else "middle"
+        boxes[concept] = _Box(MARGIN + place * (BOX_WIDTH + GAP_X), y, names[concept], role)
+    best = max((path.score for path in paths), default=1.0)
+    wires: dict[tuple[str, str, str], _Wire] = {}
+    for path in paths:
+        middle = _lane(laned.index(path)) + BOX_HEIGHT / 2
+        for hop in path.hops:
+            wire = _wire(hop, boxes[hop.subject], boxes[hop.object], middle, 1 + 3 * path.score / best)
+            wires.setdefault((hop.subject, hop.predicate, hop.object), wire)
+    width = 2 * MARGIN + (depth + 1) * BOX_WIDTH + depth * GAP_X
+    bottom = max([_lane(len(laned) - 1), *lowest.values()], default=0) + BOX_HEIGHT if paths else BOX_HEIGHT
+    return list(boxes.values()), list(wires.values()), width, round(bottom + MARGIN)
+
+
+def _columns(paths: Sequence[EvidencePath]) -> tuple[dict[str, int], int]:
+    """The column of each concept, its longest distance from the starts of its paths, and the last column."""
     column: dict[str, int] = {}
-    names: dict[str, str] = {}
     for path in paths:
         at = path.start
         column.setdefault(at, 0)
         for step, hop in enumerate(path.hops, start=1):
-            names |= {hop.subject: hop.subject_name, hop.object: hop.object_name}
             at = hop.object if at == hop.subject else hop.subject
             column[at] = max(column.get(at, 0), step)
     depth = max(column.values(), default=0)
-    ends = {path.end for path in paths}
-    column |= dict.fromkeys(ends, depth)
-    rows: dict[int, int] = {}
-    boxes = {}
-    for concept in sorted(column, key=lambda one: (column[one], names[one], one)):
-        place = column[concept]
-        row = rows.get(place, 0)
-        rows[place] = row + 1
-        role = "end" if concept in ends else "start" if place == 0 else "middle"
-        x, y = MARGIN + place * (BOX_WIDTH + GAP_X), MARGIN + row * (BOX_HEIGHT + GAP_Y)
-        boxes[concept] = _Box(x, y, names[concept], role)
-    width = 2 * MARGIN + (depth + 1) * BOX_WIDTH + depth * GAP_X
-    height = 2 * MARGIN + max(rows.values(), default=1) * (BOX_HEIGHT + GAP_Y)
-    return boxes, width, height
+    return column | dict.fromkeys((path.end for path in paths), depth), depth
+
+
+def _names(path: EvidencePath) -> list[tuple[str, str]]:
+    return [pair for hop in path.hops for pair in ((hop.subject, hop.subject_name), (hop.object, hop.object_name))]
+
+
+def _height(concept: str, laned: Sequence[EvidencePath], *, is_middle: bool) -> float:
+    """Where a box would stand: in the first of its paths' lanes; in the middle of them at either end."""
+    lanes = [_lane(at) for at, path in enumerate(laned) if any(concept == one for one, _ in _names(path))]
+    return lanes[0] if is_middle else sum(lanes) / len(lanes)
+
+
+def _lane(at: int) -> float:
+    return MARGIN + at * (BOX_HEIGHT + GAP_Y)
+
+
+def _wire(hop: Hop, subject: _Box, target: _Box, lane: float, thickness: float) -> _Wire:
+    """The line of a claim: out of the left box, along its lane, into the right box."""
+    left, right = sorted((subject, target), key=lambda box: box.x)
+    first, last = (left.x + BOX_WIDTH, left.y + BOX_HEIGHT / 2), (right.x, right.y + BOX_HEIGHT / 2)
+    turn = last[0] - BEND
+    if left.x == right.x:  # two of one column: out of both on the right
+        last, turn = (right.x + BOX_WIDTH, last[1]), first[0] + BEND
+    line = [first, (first[0] + BEND, lane), (turn, lane), last]
+    x, y = last if target is right else first
+    back = HEAD if x == left.x + BOX_WIDTH else -HEAD
+    head = [(x, y), (x + back, y - HEAD / 2), (x + back, y + HEAD / 2)]
+    return _Wire(line, head, _label(hop), ((line[1][0] + turn) / 2, lane - 6), thickness)
+
+
+def _scaled(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    return [(_SCALE * x, _SCALE * y) for x, y in points]
 
 
 def _draw_box(box: _Box) -> str:
@@ -149,18 +197,10 @@ def _draw_box(box: _Box) -> str:
     )
 
 
-def _arrow(subject: _Box, target: _Box, label: str, thickness: float) -> str:
-    x1, y1, x2, y2 = _ends(subject, target)
-    middle = (x1 + x2) / 2
+def _draw_wire(wire: _Wire) -> str:
+    line, head = (" ".join(f"{x:g},{y:g}" for x, y in points) for points in (wire.line, wire.head))
+    x, y = wire.label_at
     return (
-        f'<path d="M{x1} {y1}C{middle} {y1} {middle} {y2} {x2} {y2}" stroke-width="{thickness:.2f}"/>'
-        f'<text class="small" text-anchor="middle" x="{middle}" y="{(y1 + y2) / 2 - 6}">{escape(label)}</text>'
+        f'<polyline points="{line}" stroke-width="{wire.thickness:.2f}"/><polygon points="{head}"/>'
+        f'<text class="small" text-anchor="middle" x="{x:g}" y="{y:g}">{escape(wire.label)}</text>'
     )
-
-
-def _ends(subject: _Box, target: _Box) -> tuple[float, float, float, float]:
-    """Where a line between two boxes starts and ends: x, y on the left, then x, y on the right."""
-    left, right = sorted((subject, target), key=lambda box: box.x)
-    start = left.x + BOX_WIDTH
-    stop = start if left.x == right.x else right.x
-    return start, left.y + BOX_HEIGHT / 2, stop, right.y + BOX_HEIGHT / 2

@@ -112,21 +112,28 @@ class GraphEncoder(nn.Module):
         self.queries = nn.Parameter(torch.randn(n_queries, width) / width**0.5)
 
     def forward(self, graph: GraphInput) -> Tokens:
-        states = self.enter(graph.nodes)  # (V, F)
-        edge_features = self.relation(graph.relations)
-        kinds = graph.nodes[:, NAME_WIDTH : NAME_WIDTH + len(KINDS)].argmax(dim=1)
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            if self.network == "hgt":
-                said = layer(norm(states), graph.edges, graph.relations, kinds)
-            else:
-                said = layer(norm(states), graph.edges, edge_features)
-            states = states + torch.nn.functional.gelu(said)
+        states = self.states(graph.nodes, graph.edges, graph.relations)
         logits = states @ self.queries.T  # (V, Q)
         weights = softmax(logits, graph.case, num_nodes=graph.n_cases)
         pooled = states.new_zeros(graph.n_cases, self.queries.shape[0], states.shape[1])
         pooled = pooled.index_add(0, graph.case, weights[..., None] * states[:, None])
         has_nodes = torch.bincount(graph.case, minlength=graph.n_cases) > 0
         return Tokens(pooled, has_nodes[:, None].expand(-1, self.queries.shape[0]))
+
+    def states(
+        self, nodes: Float[Tensor, "V N"], edges: Int[Tensor, "2 E"], relations: Int[Tensor, " E"]
+    ) -> Float[Tensor, "V F"]:
+        """Return the nodes' states before the readout, which pretraining learns from."""
+        states = self.enter(nodes)
+        edge_features = self.relation(relations)
+        kinds = nodes[:, NAME_WIDTH : NAME_WIDTH + len(KINDS)].argmax(dim=1)
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            if self.network == "hgt":
+                said = layer(norm(states), edges, relations, kinds)
+            else:
+                said = layer(norm(states), edges, edge_features)
+            states = states + torch.nn.functional.gelu(said)
+        return states
 
 
 def _layer(network: GraphNetwork, width: int, n_heads: int) -> nn.Module:

@@ -177,17 +177,19 @@ def embed(
 ) -> None:
     """Train a graph attention network to predict left-out relations, and keep every concept's embedding."""
     from pipelines.recipes.kg_pretraining.keeping import keep
-    from pipelines.recipes.kg_pretraining.training import PretrainSettings, pretrain
+    from pipelines.recipes.kg_pretraining.learners import PretrainSettings
+    from pipelines.recipes.kg_pretraining.measures import measures
+    from pipelines.recipes.kg_pretraining.training import pretrain
 
     found = _open(graph)
     result = pretrain(found, PretrainSettings(layer=layer, steps=steps, seed=seed))
     keep(result, found, out)
-    facts = {"graph": found.hash, "test": result.test, "popularity": result.popularity}
+    test, popularity = measures(result.ranks), measures(result.popularity_ranks)
     if as_json:
-        _print_json(facts)
+        _print_json({"graph": found.hash, "test": test, "popularity": popularity})
         return
-    for name, measures in ((layer, result.test), ("popularity", result.popularity)):
-        stdout().print(f"{name:>10}  " + "  ".join(f"{key} {value:.3f}" for key, value in measures.items()))
+    for name, values in ((layer, test), ("popularity", popularity)):
+        stdout().print(f"{name:>10}  " + "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
 
 
 def _draw(paths: "list[EvidencePath]", title: str, picture: Path) -> None:

@@ -125,36 +125,85 @@ def test_split_shares_no_pair_between_its_sides(ring_graph: kg.KnowledgeGraph) -
 
 
 def test_filtered_rank_ignores_other_true_answers_and_shares_ties(ring_graph: kg.KnowledgeGraph) -> None:
-    from pipelines.recipes.kg_pretraining.training import filtered_measures
+    from pipelines.recipes.kg_pretraining.measures import filtered_ranks
+    from pipelines.recipes.kg_pretraining.questions import AnswerBook, questions_of
 
-    def perfect(anchors: np.ndarray, predicates: np.ndarray, is_forward: bool) -> np.ndarray:
-        scores = np.zeros((len(anchors), ring_graph.n_concepts))
+    asked = questions_of(ring_graph, np.arange(ring_graph.n_relations))
+    known, count = AnswerBook(asked), ring_graph.n_concepts
+
+    def perfect(anchors: np.ndarray, relations: np.ndarray) -> np.ndarray:
+        scores = np.zeros((len(anchors), count))
         for at, anchor in enumerate(anchors.tolist()):
             for neighbor in ring_graph.neighbors(anchor):
                 scores[at, neighbor.concept] = 1
         return scores
 
-    rows = np.arange(ring_graph.n_relations)
-    best = filtered_measures(ring_graph, rows, perfect)
-    blind = filtered_measures(ring_graph, rows, lambda a, p, f: np.zeros((len(a), ring_graph.n_concepts)))
+    best = filtered_ranks(asked, known, perfect)
+    blind = filtered_ranks(asked, known, lambda anchors, relations: np.zeros((len(anchors), count)))
 
-    assert best["MRR"] == 1
-    assert blind["Hits@1"] == 0
+    assert (best == 1).all()
+    np.testing.assert_array_equal(blind, 1 + (count - 4) / 2)  # each question has four answers: three are left out
+
+
+def test_a_score_that_is_no_number_is_refused(ring_graph: kg.KnowledgeGraph) -> None:
+    from pipelines.recipes.kg_pretraining.measures import filtered_ranks
+    from pipelines.recipes.kg_pretraining.questions import AnswerBook, questions_of
+
+    asked = questions_of(ring_graph, np.arange(3))
+
+    with pytest.raises(ValueError, match="finite"):
+        filtered_ranks(asked, AnswerBook(asked), lambda a, r: np.full((len(a), ring_graph.n_concepts), np.nan))
+
+
+def test_a_neighbourhood_hides_what_is_asked_and_how_often_it_is_said(ring_graph: kg.KnowledgeGraph) -> None:
+    from pipelines.recipes.kg_pretraining.messages import Messages
+
+    messages = Messages(ring_graph, np.arange(ring_graph.n_relations))
+    pair = (np.array([ring_graph.index("D:00")]), np.array([ring_graph.index("P:00")]))
+    nothing = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    seeds, generator = np.array([pair[0][0], pair[1][0]]), np.random.default_rng(0)
+
+    shown = messages.around(seeds, (50, 50), nothing, generator)
+    hidden = messages.around(seeds, (50, 50), pair, generator)
+
+    def links(found: object) -> set[frozenset[int]]:
+        return {frozenset(found.concepts[edge]) for edge in found.edges.numpy().T}  # type: ignore[attr-defined]
+
+    assert links(shown) - links(hidden) == {frozenset(seeds.tolist())}
+    at = np.searchsorted(hidden.concepts, seeds)
+    assert (hidden.nodes[at, -1] < shown.nodes[np.searchsorted(shown.concepts, seeds), -1]).all()
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
-@pytest.mark.parametrize("layer", ["gat", "gatv2", "distmult"])
+@pytest.mark.parametrize("layer", ["gat", "gatv2", "complex"])
 def test_pretraining_learns_and_its_embeddings_belong_to_one_graph(
     layer: str, ring_graph: kg.KnowledgeGraph, small_graph: kg.KnowledgeGraph, tmp_path: Path
 ) -> None:
+    from pipelines.recipes.kg_pretraining.comparing import difference_rows, measure_rows, read_compared
     from pipelines.recipes.kg_pretraining.keeping import keep, read_embeddings
-    from pipelines.recipes.kg_pretraining.training import PretrainSettings, pretrain
+    from pipelines.recipes.kg_pretraining.learners import PretrainSettings
+    from pipelines.recipes.kg_pretraining.training import pretrain
 
-    settings = PretrainSettings(layer=layer, width=16, steps=40, batch=16, n_random=8, n_tested=20)
+    settings = PretrainSettings(layer=layer, width=16, steps=60, batch=16, n_random=8, n_tested=20)
     result = pretrain(ring_graph, settings)
     keep(result, ring_graph, tmp_path)
 
-    assert np.mean(result.losses[-5:]) < np.mean(result.losses[:5])
+    assert result.curve[-1].loss < result.curve[0].loss
     np.testing.assert_array_equal(read_embeddings(tmp_path, ring_graph), result.embeddings)
     with pytest.raises(kg.GraphError, match="embeddings of graph"):
         read_embeddings(tmp_path, small_graph)
+    compared = read_compared(ring_graph, [tmp_path])
+    np.testing.assert_array_equal(compared.ranks["popularity"], result.popularity_ranks)
+    assert [row[0] for row in measure_rows(compared)].count("popularity") == len(compared.parts)
+    assert {row[0] for row in difference_rows(compared)} == {f"{tmp_path.name} - popularity"}
+
+
+def test_free_vectors_find_the_other_sign_on_a_ring(ring_graph: kg.KnowledgeGraph) -> None:
+    from pipelines.recipes.kg_pretraining.learners import PretrainSettings
+    from pipelines.recipes.kg_pretraining.measures import reciprocal
+    from pipelines.recipes.kg_pretraining.training import pretrain
+
+    settings = PretrainSettings(layer="complex", width=16, steps=200, batch=24)
+    result = pretrain(ring_graph, settings)
+
+    assert reciprocal(result.ranks) > reciprocal(result.popularity_ranks)

@@ -1,34 +1,62 @@
-"""`python -m pipelines.recipes.kg_pretraining --out DIR`: pretrain, print the measures, keep weights and embeddings."""
+"""`python -m pipelines.recipes.kg_pretraining train|compare`: pretrain on the default graph, and compare models."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
-app = typer.Typer(help=__doc__)
+app = typer.Typer(help=__doc__, no_args_is_help=True)
+console = Console(width=160)
 
 
 @app.command()
-def main(
-    out: Annotated[Path, typer.Option(help="Folder for the weights and the embeddings.")],
-    layer: Annotated[Literal["gat", "gatv2", "distmult"], typer.Option(help="Attention layer; or none.")] = "gatv2",
+def train(
+    out: Annotated[Path, typer.Option(help="Folder for weights, embeddings and ranks.")],
+    layer: Annotated[
+        Literal["gat", "gatv2", "complex"], typer.Option(help="Attention layer; or free vectors.")
+    ] = "gatv2",
     steps: Annotated[int, typer.Option(min=1)] = 300,
     seed: Annotated[int, typer.Option()] = 0,
+    has_minilm: Annotated[
+        bool, typer.Option("--minilm/--hashed", help="Names as MiniLM reads them (extra `minilm`), or hashed words.")
+    ] = False,
 ) -> None:
-    """Pretrain on the default graph."""
+    """Train one model, and rank the test relations with it."""
+    import time
+
     from kg import load_default
     from pipelines.recipes.kg_pretraining.keeping import keep
-    from pipelines.recipes.kg_pretraining.training import PretrainSettings, pretrain
+    from pipelines.recipes.kg_pretraining.learners import PretrainSettings
+    from pipelines.recipes.kg_pretraining.measures import measures
+    from pipelines.recipes.kg_pretraining.names import minilm_names
+    from pipelines.recipes.kg_pretraining.training import pretrain
 
     graph = load_default()
-    result = pretrain(graph, PretrainSettings(layer=layer, steps=steps, seed=seed))
-    if layer != "distmult":  # the yardstick has no layers that the model could take over
-        keep(result, graph, out)
-    console = Console()
-    console.print(f"loss {result.losses[0]:.3f} -> {sum(result.losses[-20:]) / len(result.losses[-20:]):.3f}")
-    console.print(f"{layer:>10}", {name: round(value, 4) for name, value in result.test.items()})
-    console.print("popularity", {name: round(value, 4) for name, value in result.popularity.items()})
+    names = minilm_names(graph) if has_minilm else None
+    result = pretrain(graph, PretrainSettings(layer=layer, steps=steps, seed=seed), names=names, on_check=console.print)
+    keep(result, graph, out)
+    for name, ranks in ((layer, result.ranks), ("popularity", result.popularity_ranks)):
+        console.print(f"{name:>10}", {key: round(value, 4) for key, value in measures(ranks).items()})
+    console.print(f"{time.process_time():.0f} s of processor time, sources and evaluation included")
+
+
+@app.command()
+def compare(folders: Annotated[list[Path], typer.Argument(help="Folders that `train` wrote, with one seed.")]) -> None:
+    """Print measures with 95% intervals over test relations, and differences to the first folder and to popularity."""
+    from kg import load_default
+    from pipelines.recipes.kg_pretraining.comparing import difference_rows, measure_rows, read_compared
+
+    compared = read_compared(load_default(), folders)
+    table = Table("", "relation", "n", "MRR", "Hits@1", "Hits@3", "Hits@10")
+    for row in measure_rows(compared):
+        table.add_row(*row)
+    console.print(table)
+    table = Table("difference", "relation", "MRR", "Hits@10")
+    for row in difference_rows(compared):
+        table.add_row(*row)
+    console.print(table)
 
 
 if __name__ == "__main__":

@@ -1,38 +1,42 @@
-"""Keep pretrained weights (safetensors) and full-graph embeddings (one .npy) with the hash of their graph."""
+"""Keep pretrained weights (safetensors), embeddings and test ranks (.npy) with the hash of their graph."""
 
+import io
 import json
 import os
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from kg import GraphError, KnowledgeGraph
-from pipelines.recipes.kg_pretraining.model import pretrained_layers
+from pipelines.recipes.kg_pretraining.measures import measures
+from pipelines.recipes.kg_pretraining.model import LinkPredictor, pretrained_layers
 from pipelines.recipes.kg_pretraining.training import PretrainResult
 
-WEIGHTS, EMBEDDINGS, ABOUT = "graph_encoder.safetensors", "embeddings.npy", "about.json"
+WEIGHTS, EMBEDDINGS, RANKS, ABOUT = "graph_encoder.safetensors", "embeddings.npy", "ranks.npy", "about.json"
 
 
 def keep(result: PretrainResult, graph: KnowledgeGraph, folder: Path) -> None:
-    """Write weights, embeddings and what they belong to; each file appears whole, the description last."""
+    """Write weights, embeddings, ranks and what they belong to; each file appears whole, the description last.
+
+    Free vectors have no layers that the model could take over: no weights are written for them.
+    """
     from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
-    layers = {name: tensor.contiguous() for name, tensor in pretrained_layers(result.model).items()}
-    _write(folder / WEIGHTS, save(layers, metadata={"graph": graph.hash}))
-    write_embeddings(result.embeddings, folder / EMBEDDINGS)
-    about = {"graph": graph.hash, "test": result.test, "popularity": result.popularity}
+    if isinstance(result.model, LinkPredictor):
+        layers = {name: tensor.contiguous() for name, tensor in pretrained_layers(result.model).items()}
+        _write(folder / WEIGHTS, save(layers, metadata={"graph": graph.hash}))
+    _write(folder / EMBEDDINGS, _npy(result.embeddings.astype(np.float32)))
+    _write(folder / RANKS, _npy(result.table()))
+    about = {
+        "graph": graph.hash,
+        "test": measures(result.ranks),
+        "popularity": measures(result.popularity_ranks),
+        "curve": [asdict(check) for check in result.curve],
+    }
     _write(folder / ABOUT, json.dumps(about, indent=1).encode())
-
-
-def write_embeddings(embeddings: np.ndarray, path: Path) -> None:
-    """Write (V, H) float32 embeddings as .npy (no pickle)."""
-    import io
-
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(embeddings, dtype=np.float32), allow_pickle=False)
-    _write(path, buffer.getvalue())
 
 
 def read_embeddings(folder: Path, graph: KnowledgeGraph) -> np.ndarray:
@@ -49,6 +53,18 @@ def read_embeddings(folder: Path, graph: KnowledgeGraph) -> np.ndarray:
         )
     found: np.ndarray = np.load(folder / EMBEDDINGS, mmap_mode="r", allow_pickle=False)
     return found
+
+
+def read_ranks(folder: Path) -> np.ndarray:
+    """Return the ranks of a folder that `keep` wrote, as `PretrainResult.table` gives them."""
+    found: np.ndarray = np.load(folder / RANKS, allow_pickle=False)
+    return found
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()
 
 
 def _write(path: Path, data: bytes) -> None:
