@@ -54,9 +54,14 @@ def diagnoser() -> Diagnoser:
 
 @dataclass(frozen=True)
 class Found:
-    """Share of maps that peak in the ball or a box beside it, and mean likeness to the maps of shuffled weights."""
+    """What maps show near the ball: in it, or in a box beside it.
+
+    `hits`: share of maps that peak there. `density`: of the map's mass there, against its mean over the volume (1 by
+    chance). `likeness`: mean rank correlation with the maps of shuffled weights.
+    """
 
     hits: float
+    density: float
     likeness: float
 
 
@@ -66,7 +71,7 @@ def found(diagnoser: Diagnoser) -> Callable[[TaskSpec, VolumeMethod], Found]:
 
     @functools.cache
     def measure(task: TaskSpec, method: VolumeMethod) -> Found:
-        hits, likeness = [], []
+        hits, densities, likeness = [], [], []
         for seed in range(100, 100 + N_MAPS):
             case = case_of(seed)
             answer = task.index(diagnoser.diagnose(case).tasks[task.name].prediction)
@@ -75,11 +80,12 @@ def found(diagnoser: Diagnoser) -> Callable[[TaskSpec, VolumeMethod], Found]:
             values = volume_map(diagnoser.reader, view, task, answer, method)
             assert question is not None and values is not None and view.prepared is not None
             ball = region_to_model_grid(phantom_of(seed).mask, view.prepared.grid)
-            hits.append(
-                points_into(values.clamp_min(0).sum(dim=0).numpy(), ndimage.binary_dilation(ball, np.ones(MARGIN)))
-            )
+            near = ndimage.binary_dilation(ball, np.ones(MARGIN))
+            positive = values.clamp_min(0).sum(dim=0).numpy()
+            hits.append(points_into(positive, near))
+            densities.append(mass_in(positive, near) / near.mean())
             likeness.append(likeness_when_shuffled(question, view, values, method))
-        return Found(hits=float(np.mean(hits)), likeness=float(np.mean(likeness)))
+        return Found(hits=float(np.mean(hits)), density=float(np.mean(densities)), likeness=float(np.mean(likeness)))
 
     return measure
 
@@ -93,20 +99,31 @@ METHODS = [
 ]
 
 
-# By chance one in six: so much of the volume a ball and its margin fill; five of eight then come by chance in 1 of 200.
-# Boxes are coarser than a ball: occlusion finds four of eight or more, as the processor rounds that trains the network.
-LEAST = {"occlusion": 4}
+TASKS = pytest.mark.parametrize("task", [tiny.KIND, tiny.SIDE], ids=["kind", "side"])
 
 
-@pytest.mark.parametrize("task", [tiny.KIND, tiny.SIDE], ids=["kind", "side"])
+@TASKS
 @pytest.mark.parametrize("method", METHODS)
+def test_a_map_lies_on_the_planted_ball(
+    found: Callable[[TaskSpec, VolumeMethod], Found], task: TaskSpec, method: VolumeMethod
+) -> None:
+    assert found(task, method).density > 2
+
+
+@TASKS
+@pytest.mark.parametrize("method", [method for method in METHODS if "occlusion" not in str(method)])
 def test_a_map_peaks_in_the_planted_ball(
     found: Callable[[TaskSpec, VolumeMethod], Found], task: TaskSpec, method: VolumeMethod
 ) -> None:
-    assert found(task, method).hits >= LEAST.get(method, 5) / N_MAPS
+    """By chance one in six: so much of the volume a ball and its margin fill; five of eight come by chance in 1 of 200.
+
+    Boxes of the occlusion overlap and are coarser than a ball: where exactly its map is highest hangs on how the
+    processor rounded while the network learned.
+    """
+    assert found(task, method).hits >= 5 / N_MAPS
 
 
-@pytest.mark.parametrize("task", [tiny.KIND, tiny.SIDE], ids=["kind", "side"])
+@TASKS
 @pytest.mark.parametrize("method", METHODS)
 def test_a_map_dies_when_the_weights_are_shuffled(
     found: Callable[[TaskSpec, VolumeMethod], Found], task: TaskSpec, method: VolumeMethod

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,16 +39,23 @@ def medmm(environment: dict[str, str]) -> Run:
 
 
 @pytest.fixture
-def start(environment: dict[str, str]) -> Callable[..., "subprocess.Popen[str]"]:
-    """Start `medmm` with the rule model and go on."""
+def start(environment: dict[str, str]) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Start `medmm` with the rule model and go on; what a failed test leaves running is ended."""
+    started: list[subprocess.Popen[str]] = []
 
     def run(*arguments: object) -> "subprocess.Popen[str]":
         command = [sys.executable, str(RULES), *(str(argument) for argument in arguments)]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
         )
+        started.append(process)
+        return process
 
-    return run
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def _arguments(cohort: Cohort, out: Path, seconds: float = 0.0) -> list[object]:
@@ -62,7 +69,7 @@ def _rows(out: Path) -> list[dict[str, str]]:
 
 
 def _wait_for_a_case(out: Path, process: "subprocess.Popen[str]") -> None:
-    for _ in range(400):
+    for _ in range(2400):  # two minutes: other tests share the cores
         if (out / "cases").is_dir() and any(path.name.startswith("case-") for path in (out / "cases").iterdir()):
             return
         assert process.poll() is None, process.communicate()
