@@ -182,7 +182,7 @@ def test_a_second_ctrl_c_ends_at_once(
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
 
-    assert process.returncode == 130
+    assert process.returncode in (130, -signal.SIGINT)  # a shell says 130 to both
     assert time.monotonic() - asked < 5
     assert medmm(*_arguments(cohort, tmp_path / "out"), "--resume").returncode == 0
 
