@@ -118,6 +118,7 @@ def run_batch(job: Job, runner: Runner, before: LedgerState, listen: Listener, s
             ledger.add(entry)
             entries[entry.case_id] = entry
             listen(_told(entry, len(entries) - len(done)))
+    clear_staging(folder)  # a worker that was lost in the middle of a case leaves its half
     record.close(entries.values(), done_before=len(done))
     if len(entries) < len(cases.plans):
         stop.raise_if_on()

@@ -114,9 +114,9 @@ def clear(folder: OutputFolder) -> None:
 
 
 def clear_staging(folder: OutputFolder) -> None:
-    """Remove half-written files and case folders of a run that died."""
+    """Remove half-written files and case folders of a run or a worker that died."""
     for path in folder.cases.glob(f"{STAGING_PREFIX}*"):
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)  # its worker may still be there and remove it, too
     for path in folder.root.glob(TORN):
         path.unlink()
 
