@@ -20,11 +20,6 @@ from medmm.types import Case, Report
 
 
 @pytest.fixture(scope="module")
-def graph() -> KnowledgeGraph:
-    return tiny.build_graph()
-
-
-@pytest.fixture(scope="module")
 def diagnoser(graph: KnowledgeGraph, tmp_path_factory: pytest.TempPathFactory) -> Diagnoser:
     """A model of all four modalities that needs none of them."""
     text_encoder = TextEncoder(str(tiny.write_tiny_bert(tmp_path_factory.mktemp("bert"))), 64)

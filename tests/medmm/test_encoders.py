@@ -27,11 +27,6 @@ FIELDS = (tiny.AGE, tiny.SEX)
 
 
 @pytest.fixture(scope="module")
-def graph() -> KnowledgeGraph:
-    return tiny.build_graph()
-
-
-@pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.write_tiny_bert(tmp_path_factory.mktemp("bert"))
 

@@ -23,16 +23,6 @@ GIVEN = ("record", "report", "volumes", "record report", "report volumes", "reco
 
 
 @pytest.fixture(scope="module")
-def graph() -> KnowledgeGraph:
-    return tiny.build_graph()
-
-
-@pytest.fixture(scope="module")
-def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
-    return TextEncoder(str(tiny.write_tiny_bert(tmp_path_factory.mktemp("bert"))), 16)
-
-
-@pytest.fixture(scope="module")
 def diagnoser(graph: KnowledgeGraph, text_encoder: TextEncoder) -> Diagnoser:
     model = tiny.build_model(tiny.build_config(graph=graph, text="bert"))
     return tiny.build_diagnoser(model, text_encoder=text_encoder, graph=graph)

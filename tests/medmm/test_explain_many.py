@@ -26,16 +26,6 @@ from medmm.types import Case, Record
 LONG = "Ring enhancement on the left. " * 6 + "No dural tail."
 
 
-@pytest.fixture(scope="module")
-def graph() -> KnowledgeGraph:
-    return tiny.build_graph()
-
-
-@pytest.fixture(scope="module")
-def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
-    return TextEncoder(str(tiny.write_tiny_bert(tmp_path_factory.mktemp("bert"))), 16)
-
-
 def build_diagnoser(
     graph: KnowledgeGraph,
     text_encoder: TextEncoder,

@@ -52,11 +52,6 @@ class SmallNet(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def graph() -> KnowledgeGraph:
-    return tiny.build_graph()
-
-
-@pytest.fixture(scope="module")
 def diagnoser(graph: KnowledgeGraph, tmp_path_factory: pytest.TempPathFactory) -> Diagnoser:
     encoder = TextEncoder(str(tiny.write_tiny_bert(tmp_path_factory.mktemp("bert"))), 16)
     model = tiny.build_model(tiny.build_config(graph=graph, text="bert"))

@@ -14,11 +14,6 @@ from medmm.types import Case, Record, Report
 
 
 @pytest.fixture(scope="module")
-def graph() -> KnowledgeGraph:
-    return tiny.build_graph()
-
-
-@pytest.fixture(scope="module")
 def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
     return TextEncoder(str(tiny.write_tiny_bert(tmp_path_factory.mktemp("bert"))), 64)
 

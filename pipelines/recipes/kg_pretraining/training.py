@@ -66,14 +66,17 @@ def pretrain(
         learner = VectorLearner(graph, train, settings)
     else:
         learner = NetworkLearner(Messages(graph, split.messages, names), train, settings)
+    known = AnswerBook(
+        questions_of(graph, np.flatnonzero(graph.arrays["polarity"] > 0))
+    )  # stated in any split: the filter
     curve = []
-    for check in _learning_curve(graph, split, learner, settings):
+    for check in _learning_curve(graph, split, known, learner, settings):
         curve.append(check)
         if on_check is not None:
             on_check(check)
     embeddings = learner.embeddings()
     tested = np.random.default_rng(settings.seed).permutation(split.test)[: settings.n_tested]
-    known, asked = _known(graph), questions_of(graph, tested)
+    asked = questions_of(graph, tested)
     return PretrainResult(
         model=learner.model,
         embeddings=embeddings,
@@ -85,11 +88,11 @@ def pretrain(
 
 
 def _learning_curve(
-    graph: KnowledgeGraph, split: LinkSplit, learner: Learner, settings: PretrainSettings
+    graph: KnowledgeGraph, split: LinkSplit, known: AnswerBook, learner: Learner, settings: PretrainSettings
 ) -> Iterator[Check]:
     """Train, and stop at even distances to look at the validation relations."""
     rows = np.random.default_rng(settings.seed).permutation(split.validation)[: settings.n_validated]
-    asked, known = questions_of(graph, rows), _known(graph)
+    asked = questions_of(graph, rows)
     stops = np.unique(np.linspace(0, settings.steps, N_CHECKS + 1).astype(int)[1:]).tolist()
     losses: list[float] = []
     for step in range(1, settings.steps + 1):
@@ -98,11 +101,6 @@ def _learning_curve(
             ranks = filtered_ranks(asked, known, _scorer(learner.model, learner.embeddings()))
             yield Check(step=step, loss=float(np.mean(losses)), validation_mrr=reciprocal(ranks))
             losses.clear()
-
-
-def _known(graph: KnowledgeGraph) -> AnswerBook:
-    """Every stated relation of any split, for the filter."""
-    return AnswerBook(questions_of(graph, np.flatnonzero(graph.arrays["polarity"] > 0)))
 
 
 def _scorer(model: LinkPredictor | FreeVectors, embeddings: np.ndarray) -> Scorer:

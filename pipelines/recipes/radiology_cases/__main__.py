@@ -3,6 +3,7 @@
 import json
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -115,7 +116,7 @@ def evaluate(
     """Measure answers against the labels, with 95 % bootstrap intervals over cases; writes metrics.json beside them."""
     from pipelines.recipes.radiology_cases.evaluate import evaluate as measure
 
-    known = frozenset(case.diagnosis for name in seen for case in read_targets(data, name)) - {""}
+    known = _diagnoses_of([case for name in seen for case in read_targets(data, name)])
     measured = measure(answers, read_inputs(data, split), read_targets(data, split), known)
     _report(measured, answers)
 
@@ -139,12 +140,11 @@ def ablate(
     from pipelines.recipes.radiology_cases.labels import labels_of
 
     reader, own = _ablated_features(data, work, [split, held_out], ablation)
-    targets = [case for name in (split, held_out) for case in read_targets(data, name)]
-    is_held_out = np.arange(len(targets)) >= len(targets) - len(read_targets(data, held_out))
-    found = answer_held_out(own, labels_of(targets, reader.diagnoses), is_held_out, reader.diagnoses, reader.names)
-    seen = frozenset(case.diagnosis for case in read_targets(data, split)) - {""}
+    learned, asked = read_targets(data, split), read_targets(data, held_out)
+    labels, is_held_out = labels_of([*learned, *asked], reader.diagnoses), _are_last(len(learned), len(asked))
+    found = answer_held_out(own, labels, is_held_out, reader.diagnoses, reader.names)
     features = next(iter(own.values())).only(is_held_out)
-    _write_and_compare(out, reader, features, found, read_targets(data, held_out), seen)
+    _write_and_compare(out, reader, features, found, asked, _diagnoses_of(learned))
 
 
 @app.command()
@@ -161,13 +161,11 @@ def curve(
     from pipelines.recipes.radiology_cases.labels import labels_of
 
     reader, own = _ablated_features(data, work, [split, held_out], FULL)
-    targets = [case for name in (split, held_out) for case in read_targets(data, name)]
-    is_held_out = np.arange(len(targets)) >= len(targets) - len(read_targets(data, held_out))
-    labels = labels_of(targets, reader.diagnoses)
+    learned, asked = read_targets(data, split), read_targets(data, held_out)
+    labels, is_held_out = labels_of([*learned, *asked], reader.diagnoses), _are_last(len(learned), len(asked))
     found = learning_curve(own["full"], labels, is_held_out, reader.diagnoses, reader.names, share)
-    seen = frozenset(case.diagnosis for case in read_targets(data, split)) - {""}
     named = {f"share_{one:g}": answered for one, answered in found.items()}
-    _write_and_compare(out, reader, own["full"].only(is_held_out), named, read_targets(data, held_out), seen)
+    _write_and_compare(out, reader, own["full"].only(is_held_out), named, asked, _diagnoses_of(learned))
 
 
 @app.command()
@@ -286,6 +284,15 @@ def _ablated_features(
         other = FeatureReader(reader.diagnoses, shuffled_graph(reader.graph), work)
         own["shuffled_graph"] = joined([other.read(cases, data / "images") for cases in parts])
     return reader, own
+
+
+def _are_last(n_learned: int, n_asked: int) -> np.ndarray:
+    """Which of the cases of two splits, one after the other, are of the second (N,)."""
+    return np.arange(n_learned + n_asked) >= n_learned
+
+
+def _diagnoses_of(cases: Sequence[CaseTarget]) -> frozenset[str]:
+    return frozenset(case.diagnosis for case in cases) - {""}
 
 
 def _write_and_compare(
