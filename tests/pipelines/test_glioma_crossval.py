@@ -18,7 +18,7 @@ from medmm.types import Case, Record
 from pipelines.recipes.glioma_mri import what
 from pipelines.recipes.glioma_mri.baselines import BASELINES, READERS, TISSUE, answer_by_baselines, answer_from_masks
 from pipelines.recipes.glioma_mri.card import write_card
-from pipelines.recipes.glioma_mri.crossval import ABLATIONS, NO_GRAPH, CrossValidation, parts_of
+from pipelines.recipes.glioma_mri.crossval import ABLATIONS, NO_GRAPH, CrossValidation, LeftOutSites, parts_of
 from pipelines.recipes.glioma_mri.data import ROLES, Patient, fold_of_patients, read_patients
 from pipelines.recipes.glioma_mri.ship import measure
 from pipelines.recipes.glioma_mri.spec import LABELS, build_config
@@ -82,8 +82,11 @@ def results_of(
     names = (*ABLATIONS, NO_GRAPH, *BASELINES, TISSUE, READERS)
     return CrossValidation(
         patients=patients, dice=np.full(N_PATIENTS, 0.8), targets=targets,
-        logits={name: answers(signal(name)) for name in names}, site_logits={n: answers(signal(n)) for n in names},
-        trunks_left_site_out=False, found=np.ones(N_PATIENTS, bool), outlier=np.zeros(N_PATIENTS, bool),
+        logits={name: answers(signal(name)) for name in names},
+        sites=LeftOutSites(
+            patients=patients, targets=targets, logits={n: answers(signal(n)) for n in names}, dice=None
+        ),
+        found=np.ones(N_PATIENTS, bool), outlier=np.zeros(N_PATIENTS, bool),
     )  # fmt: skip
 
 
@@ -184,15 +187,19 @@ def test_the_card_says_what_the_trunks_saw_of_a_site(
     patients: list[Patient], targets: dict[str, np.ndarray], graph: KnowledgeGraph
 ) -> None:
     results = results_of(patients, targets, lambda name: 1.0)
-    metrics = measure(results, LABELS, 10)
+    dice = np.where([one.site == "A" for one in patients], 0.5, 0.9)
+    own = replace(results, sites=replace(results.sites, dice=dice))
 
-    card = write_card(metrics, graph, results)
-    other = write_card(metrics, graph, replace(results, trunks_left_site_out=True))
+    card = write_card(measure(results, LABELS, 10), graph, results)
+    other = write_card(measure(own, LABELS, 10), graph, own)
 
     assert "saw masks of other patients of the site" in card
     assert "saw masks of other patients of the site" not in other
     assert "| grade | auroc at A |" in card
     assert "| coc2 | auroc |" in card
+    assert "| tumour | dice mean at A |" not in card
+    assert "| tumour | dice mean at A | 0.500 |" in other
+    assert "| tumour | dice mean at B | 0.900 |" in other
 
 
 @pytest.mark.shared

@@ -8,10 +8,13 @@ import typer
 
 import kg
 from medmm.diagnose import SHIPPED
+from pipelines.recipes.glioma_mri.card import site_table
+from pipelines.recipes.glioma_mri.crossval import leave_sites_out
 from pipelines.recipes.glioma_mri.data import N_FOLDS
 from pipelines.recipes.glioma_mri.fusion_comparison import compare_fusions
 from pipelines.recipes.glioma_mri.prepare import prepare as write_research_files
-from pipelines.recipes.glioma_mri.ship import evaluate_and_ship
+from pipelines.recipes.glioma_mri.ship import evaluate_and_ship, measure_sites
+from pipelines.recipes.glioma_mri.spec import LABELS
 from pipelines.recipes.glioma_mri.where import EVERYONE, train_fold
 from pipelines.training.fusion_comparison import write_comparison
 
@@ -31,7 +34,7 @@ def where(
 ) -> None:
     """Train the trunks: one without the patients of each fold, one on everyone; a quarter of an hour each on a CPU.
 
-    Trunks of sites, where there is one of each, let `ship` leave the sites out of the first step, too.
+    Trunks of sites, where there is one of each, let `sites` and `ship` leave the sites out of the first step, too.
     """
     for name in fold or [*(str(index) for index in range(N_FOLDS)), EVERYONE]:
         train_fold(data, work, name)
@@ -52,6 +55,13 @@ def ship(
     """Cross-validate fusion and heads on the trunks in WORK, fit on everyone, write the model directory."""
     evaluate_and_ship(data, work, out)
     typer.echo(f"Wrote {out}.")
+
+
+@app.command()
+def sites(data: DataFolder, work: WorkFolder) -> None:
+    """Print how well patients are answered by models that saw nothing of their site, on the trunks of sites in WORK."""
+    found = leave_sites_out(data, work, kg.load_default())
+    typer.echo(site_table(measure_sites(found, LABELS)))
 
 
 @app.command()

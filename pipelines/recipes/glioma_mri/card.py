@@ -1,6 +1,6 @@
 """The model card of glioma-mri, filled from what was measured."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from kg import KnowledgeGraph
 from pipelines.recipes.glioma_mri.baselines import BASELINES, READERS, TISSUE
@@ -97,7 +97,7 @@ _SITE_TRUNKS = {
     True: "So did the trunks.",
     False: "The trunks were those of the folds: they saw masks of other patients of the site, never the patient's.",
 }
-_SITE = "site left out: "
+SITE = "site left out: "  # before the names of figures of models that learned from no patient of the site
 
 
 def write_card(metrics: Table, graph: KnowledgeGraph, results: CrossValidation) -> str:
@@ -111,20 +111,33 @@ def write_card(metrics: Table, graph: KnowledgeGraph, results: CrossValidation) 
         results=_results(metrics),
         ablation=_ablation(metrics),
         baselines=_baselines(metrics),
-        sites=_sites(metrics),
-        site_trunks=_SITE_TRUNKS[results.trunks_left_site_out],
+        sites=site_table(metrics),
+        site_trunks=_SITE_TRUNKS[results.sites.dice is not None],
         graph_hash=graph.hash,
     )
 
 
+def site_table(metrics: Table) -> str:
+    """Return what was measured with every site left out, as Markdown."""
+    return _table(
+        (what, name.removeprefix(SITE), figure)
+        for what, figures in metrics.items()
+        for name, figure in figures.items()
+        if name.startswith(SITE)
+    )
+
+
 def _results(metrics: Table) -> str:
+    return _table((what, name, metrics[what][name]) for what, names in _FIGURES.items() for name in names)
+
+
+def _table(rows: Iterable[tuple[str, str, Mapping[str, float | int]]]) -> str:
     lines = ["| what | metric | value | 95% interval | patients |", "| --- | --- | --- | --- | --- |"]
-    for what, names in _FIGURES.items():
-        for name in names:
-            figure = metrics[what][name]
-            value = f"{figure['value']:.0f}" if name.startswith("patients") else f"{figure['value']:.3f}"
-            interval = "" if name.startswith("patients") else f"{figure['low']:.3f} to {figure['high']:.3f}"
-            lines.append(f"| {what} | {name.replace('_', ' ')} | {value} | {interval} | {figure['n']} |")
+    for what, name, figure in rows:
+        is_count = name.startswith("patients")
+        value = f"{figure['value']:.0f}" if is_count else f"{figure['value']:.3f}"
+        interval = "" if is_count else f"{figure['low']:.3f} to {figure['high']:.3f}"
+        lines.append(f"| {what} | {name.replace('_', ' ')} | {value} | {interval} | {figure['n']} |")
     return "\n".join(lines)
 
 
@@ -149,17 +162,6 @@ def _baselines(metrics: Table) -> str:
         verdict = "better" if gain["low"] > 0 else "worse" if gain["high"] < 0 else "not distinguishable"
         verdicts.append(f"- {task.name}: the best baseline is {best}; the full model is {verdict}.")
     return "\n".join([*lines, "", *verdicts])
-
-
-def _sites(metrics: Table) -> str:
-    lines = ["| task | metric | value | 95% interval | patients |", "| --- | --- | --- | --- | --- |"]
-    for task in LABELS.tasks:
-        for name, figure in metrics[task.name].items():
-            if name.startswith(_SITE):
-                interval = f"{figure['low']:.3f} to {figure['high']:.3f}"
-                what = name.removeprefix(_SITE)
-                lines.append(f"| {task.name} | {what} | {figure['value']:.3f} | {interval} | {figure['n']} |")
-    return "\n".join(lines)
 
 
 def _variants(table: Mapping[str, Mapping[str, float | int]]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -52,20 +52,29 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrossValidation:
-    """Out-of-fold results of N patients: `dice` (N,), `logits` by variant and task (N, L), `targets` by task (N,).
-
-    `site_logits` are answers of models that learned from no patient of the site. `trunks_left_site_out`: whether the
-    trunks did not see its masks either, or only not that of the patient.
-    """
+    """Out-of-fold results of N patients: `dice` (N,), `logits` by variant and task (N, L), `targets` by task (N,)."""
 
     patients: Sequence[Patient]
     dice: np.ndarray
     targets: dict[str, np.ndarray]
     logits: dict[str, Answers]
-    site_logits: dict[str, Answers]
-    trunks_left_site_out: bool
+    sites: "LeftOutSites"
     found: np.ndarray
     outlier: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOutSites:
+    """Answers of models that learned from no patient of the site: `logits` by variant and task (N, L).
+
+    `dice` (N,): of trunks that saw no mask of the site; None where the trunks were those of the folds, which did not
+    see the patient's mask but those of others of the site.
+    """
+
+    patients: Sequence[Patient]
+    targets: dict[str, np.ndarray]
+    logits: dict[str, Answers]
+    dice: np.ndarray | None
 
 
 def cross_validate(data: Path, work: Path, graph: KnowledgeGraph, settings: WhatSettings = SETTINGS) -> CrossValidation:
@@ -80,27 +89,66 @@ def cross_validate(data: Path, work: Path, graph: KnowledgeGraph, settings: What
     logits: dict[Scheme, dict[str, Answers]] = {"folds": {}, "sites": {}}
     drawn = torch.cat([mask_position(read_example(patient)) for patient in patients])
     found, outlier = np.zeros(n, bool), np.zeros(n, bool)
-    for trunk, parts in groupby(parts_of(patients, has_site_trunks), key=lambda part: part.trunk):
+    for seen in _answers_by_part(parts_of(patients, has_site_trunks), patients, targets, work, graph, settings):
+        part, answers = seen.part, seen.answers
+        if part.scheme == "folds":
+            answers |= answer_from_masks(drawn, targets, part.train, part.test)
+            plain = build_reader(build_config(graph, "none"), None, trunk_file(work, part.trunk))
+            without = [_without_graph(view) for view in seen.views]
+            answers[NO_GRAPH] = _learn(plain, without, targets, part, settings)["all"]
+            for row in part.test:
+                summary = summary_of(seen.views[row])
+                found[row] = bool(summary.found[0])
+                ood = seen.reader.model.ood
+                outlier[row] = float(ood(summary.lesion)[0]) > float(ood.threshold)
+        _fill(logits[part.scheme], answers, part.test, n)
+    return CrossValidation(
+        patients=patients, dice=_read_dice(work, patients, _folds()), targets=targets, logits=logits["folds"],
+        found=found, outlier=outlier, sites=LeftOutSites(
+            patients=patients, targets=targets, logits=logits["sites"],
+            dice=_read_dice(work, patients, _sites(patients)) if has_site_trunks else None,
+        ),
+    )  # fmt: skip
+
+
+def leave_sites_out(data: Path, work: Path, graph: KnowledgeGraph, settings: WhatSettings = SETTINGS) -> LeftOutSites:
+    """Return the answers to every patient of models that saw nothing of the patient's site, from trunks in `work`.
+
+    Raises:
+        FileNotFoundError: the trunk of a site is missing; `where --fold site-...` trains it.
+    """
+    patients = read_patients(data)
+    targets, logits = targets_of(patients), dict[str, Answers]()
+    dice = _read_dice(work, patients, _sites(patients))
+    parts = [part for part in parts_of(patients, has_site_trunks=True) if part.scheme == "sites"]
+    for seen in _answers_by_part(parts, patients, targets, work, graph, settings):
+        _fill(logits, seen.answers, seen.part.test, len(patients))
+    return LeftOutSites(patients=patients, targets=targets, logits=logits, dice=dice)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """A part, what its trunk saw of every patient, and the answers (T, L) to its test patients by variant and task."""
+
+    part: Part
+    views: list[CaseView]
+    reader: CaseReader
+    answers: dict[str, Answers]
+
+
+def _answers_by_part(
+    parts: Sequence[Part], patients: Sequence[Patient], targets: Answers, work: Path, graph: KnowledgeGraph,
+    settings: WhatSettings,
+) -> Iterator[_Seen]:  # fmt: skip
+    """Fit each part's model and simple baselines, and ask them of its test patients."""
+    for trunk, of_trunk in groupby(parts, key=lambda part: part.trunk):
         views = read_views(work, trunk, patients, graph)
-        for part in parts:
+        for part in of_trunk:
             reader = build_reader(build_config(graph), graph, trunk_file(work, trunk))
             answers = _learn(reader, views, targets, part, settings)
             answers |= answer_by_baselines(patients, views, targets, part.train, part.test)
-            if part.scheme == "folds":
-                answers |= answer_from_masks(drawn, targets, part.train, part.test)
-                plain = build_reader(build_config(graph, "none"), None, trunk_file(work, trunk))
-                without = [_without_graph(view) for view in views]
-                answers[NO_GRAPH] = _learn(plain, without, targets, part, settings)["all"]
-                for row in part.test:
-                    summary = summary_of(views[row])
-                    found[row] = bool(summary.found[0])
-                    outlier[row] = float(reader.model.ood(summary.lesion)[0]) > float(reader.model.ood.threshold)
-            _fill(logits[part.scheme], answers, part.test, n)
+            yield _Seen(part=part, views=views, reader=reader, answers=answers)
         logger.info("trunk %s done", trunk)
-    return CrossValidation(
-        patients=patients, dice=_read_dice(work, patients), targets=targets, logits=logits["folds"],
-        site_logits=logits["sites"], trunks_left_site_out=has_site_trunks, found=found, outlier=outlier,
-    )  # fmt: skip
 
 
 def parts_of(patients: Sequence[Patient], has_site_trunks: bool) -> list[Part]:
@@ -147,8 +195,17 @@ def _without_graph(view: CaseView) -> CaseView:
     return replace(view, evidence=(), features=replace(view.features, subgraph=None, walk={}))
 
 
-def _read_dice(work: Path, patients: Sequence[Patient]) -> np.ndarray:
+def _folds() -> list[str]:
+    return [str(index) for index in range(N_FOLDS)]
+
+
+def _sites(patients: Sequence[Patient]) -> list[str]:
+    return sorted({site_name(patient.site) for patient in patients})
+
+
+def _read_dice(work: Path, patients: Sequence[Patient], trunks: Sequence[str]) -> np.ndarray:
+    """The overlap (N,) of every patient, each left out by one of the trunks."""
     scores: dict[str, float] = {}
-    for index in range(N_FOLDS):
-        scores.update(json.loads((work / f"dice-{index}.json").read_text(encoding="utf-8")))
+    for trunk in trunks:
+        scores.update(json.loads((work / f"dice-{trunk}.json").read_text(encoding="utf-8")))
     return np.array([scores[patient.patient] for patient in patients])

@@ -14,8 +14,8 @@ from medmm.config import Labels, TaskSpec
 from medmm.heads import probabilities
 from medmm.uncertainty import decide
 from pipelines.recipes.glioma_mri.baselines import BASELINES, READERS
-from pipelines.recipes.glioma_mri.card import write_card
-from pipelines.recipes.glioma_mri.crossval import CrossValidation, cross_validate
+from pipelines.recipes.glioma_mri.card import SITE, write_card
+from pipelines.recipes.glioma_mri.crossval import CrossValidation, LeftOutSites, cross_validate
 from pipelines.recipes.glioma_mri.spec import LABELS
 from pipelines.recipes.glioma_mri.what import fit_everyone
 from pipelines.statistics import METRICS, N_BOOTSTRAP, Estimate, auroc, bootstrap, paired_difference
@@ -60,11 +60,36 @@ def measure(results: CrossValidation, labels: Labels, n_resamples: int = N_BOOTS
         else:
             drawn = _known(results, task, READERS)[1]
             table[f"auroc, {READERS}"] = sample(_auroc_of_frequent, truth, drawn)
-        table |= _measure_sites(results, task, n_resamples)
         metrics[task.name] = {name: estimate.to_dict() for name, estimate in table.items()}
+    for name, figures in measure_sites(results.sites, labels, n_resamples).items():
+        metrics[name] |= figures
     flags = results.outlier.astype(float)
     metrics["out_of_distribution"] = {"flagged": sample(lambda flagged: float(flagged.mean()), flags).to_dict()}
     return metrics
+
+
+def measure_sites(sites: LeftOutSites, labels: Labels, n_resamples: int = N_BOOTSTRAP) -> Metrics:
+    """Return `{what: {metric: {value, low, high, n}}}` of the same patients, each asked of models without the site.
+
+    AUROC over all sites together, of the full model and the best baseline, and of each site that has enough patients;
+    the masks, where trunks left the site out too.
+    """
+    metrics: Metrics = {}
+    if sites.dice is not None:
+        metrics["tumour"] = _measure_site_masks(sites, sites.dice, n_resamples)
+    for task in labels.tasks:
+        table = _measure_site_task(sites, task, n_resamples)
+        metrics[task.name] = {f"{SITE}{name}": estimate.to_dict() for name, estimate in table.items()}
+    return metrics
+
+
+def _measure_site_masks(sites: LeftOutSites, dice: np.ndarray, n_resamples: int) -> dict[str, dict[str, float | int]]:
+    sample = partial(bootstrap, n_resamples=n_resamples)
+    table = {f"{SITE}{name}": figure for name, figure in _measure_masks(dice, sample).items()}
+    of_patients = np.array([patient.site for patient in sites.patients])
+    for site in np.unique(of_patients):
+        table[f"{SITE}dice_mean at {site}"] = sample(lambda own: float(own.mean()), dice[of_patients == site]).to_dict()
+    return table
 
 
 def _measure_masks(dice: np.ndarray, sample: Sample) -> dict[str, dict[str, float | int]]:
@@ -117,39 +142,33 @@ def _measure_variants(
     return table
 
 
-def _measure_sites(results: CrossValidation, task: TaskSpec, n_resamples: int) -> dict[str, Estimate]:
-    """The same patients, each asked of a model that learned from no patient of the same site.
-
-    AUROC over all sites together, of the full model and the best baseline, and of each site that has enough patients.
-    """
+def _measure_site_task(sites: LeftOutSites, task: TaskSpec, n_resamples: int) -> dict[str, Estimate]:
     sample = partial(bootstrap, n_resamples=n_resamples)
-    truth, chances = _known(results, task, "all", results.site_logits)
+    truth, chances = _known(sites, task, "all")
     table = {
-        "site left out: accuracy": sample(METRICS["accuracy"], truth, chances),
-        "site left out: auroc": sample(_auroc_of_frequent, truth, chances),
+        "accuracy": sample(METRICS["accuracy"], truth, chances),
+        "auroc": sample(_auroc_of_frequent, truth, chances),
     }
     if task.source == "fusion":
-        rivals = {name: _known(results, task, name, results.site_logits)[1] for name in BASELINES}
+        rivals = {name: _known(sites, task, name)[1] for name in BASELINES}
         best = max(rivals, key=lambda name: auroc(truth, rivals[name]))
-        table[f"site left out: auroc, {best}"] = sample(auroc, truth, rivals[best])
-        table[f"site left out: auroc gain over {best}"] = paired_difference(
+        table[f"auroc, {best}"] = sample(auroc, truth, rivals[best])
+        table[f"auroc gain over {best}"] = paired_difference(
             auroc, truth, chances, rivals[best], n_resamples=n_resamples
         )
-    sites = np.array([patient.site for patient in results.patients])[results.targets[task.name] != UNKNOWN]
-    for site in np.unique(sites):
-        own = truth[sites == site]
+    of_patients = np.array([patient.site for patient in sites.patients])[sites.targets[task.name] != UNKNOWN]
+    for site in np.unique(of_patients):
+        own = truth[of_patients == site]
         counts = np.bincount(own, minlength=len(task.classes))
         if (counts >= MIN_CLASS_CASES).sum() > 1:
-            table[f"site left out: auroc at {site}"] = sample(_auroc_of_frequent, own, chances[sites == site])
+            table[f"auroc at {site}"] = sample(_auroc_of_frequent, own, chances[of_patients == site])
     return table
 
 
-def _known(
-    results: CrossValidation, task: TaskSpec, variant: str, logits: dict[str, dict[str, np.ndarray]] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Truth (N,) and calibrated probabilities (N, L) of the patients whose label is known, out of fold by default."""
+def _known(results: CrossValidation | LeftOutSites, task: TaskSpec, variant: str) -> tuple[np.ndarray, np.ndarray]:
+    """Truth (N,) and calibrated probabilities (N, L) of the patients whose label is known."""
     known = results.targets[task.name] != UNKNOWN
-    answers = torch.from_numpy((logits or results.logits)[variant][task.name][known])
+    answers = torch.from_numpy(results.logits[variant][task.name][known])
     return results.targets[task.name][known], probabilities(answers, task.kind, task.calibration.temperature).numpy()
 
 
