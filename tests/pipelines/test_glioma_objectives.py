@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from medmm.encoders.slice_unet import BasicSliceUNet
+from medmm.objectives.synthesis import psnr
+from pipelines.recipes.glioma_mri import synthesis
+from pipelines.recipes.glioma_mri.data import ROLES
 from pipelines.recipes.glioma_mri.objectives import (
     CONTROLS,
     ENSEMBLE,
@@ -22,12 +26,18 @@ from pipelines.recipes.glioma_mri.objectives import (
 )
 from pipelines.recipes.glioma_mri.synthesis import (
     GAN,
+    MIXTURE,
+    NONE,
+    TRUE,
     Slices,
     SynthesisSettings,
     _figures,
     _rivals,
+    imputed_dice,
+    slices_of,
     train_synthesis,
 )
+from pipelines.training.where import WhereExample
 
 TINY = SynthesisSettings(steps=3, batch_size=2, widths=(4, 4, 4, 4, 4, 4))
 
@@ -102,3 +112,40 @@ def test_gains_are_those_of_the_network_over_each_rival() -> None:
     assert figures["copy"]["gain"]["value"] == pytest.approx(2.0)  # type: ignore[index]  # a table
     assert figures["copy"]["gain"]["low"] == pytest.approx(2.0)  # type: ignore[index]  # a table
     assert "gain" not in figures[GAN]
+
+
+def test_slices_that_a_sequence_does_not_show_are_not_compared() -> None:
+    example = head(n_slices=4)
+    example.array[ROLES.index("t1ce"), 3] = 0  # blank there: no truth to be like
+
+    found = slices_of(example, "t1ce")
+
+    assert found.truth.shape == (3, 1, 32, 32)
+    assert torch.isfinite(psnr(found.given[:, :1], found.truth)).all()
+
+
+def test_a_sequence_made_without_fault_draws_the_mask_of_the_true_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    flair = ROLES.index("flair")
+
+    def bright(_: object, seen: WhereExample) -> np.ndarray:
+        """A trunk that marks what is bright in FLAIR where there is FLAIR."""
+        return (seen.array[flair] > 2)[None] * float(seen.present[flair])
+
+    monkeypatch.setattr(synthesis, "region_probabilities", bright)
+    example = head(n_slices=4)
+    truth = slices_of(example, "flair").truth
+    makers = {GAN: lambda given: truth, MIXTURE: lambda given: torch.zeros_like(truth)}
+
+    found = imputed_dice(BasicSliceUNet(3, 1, (4, 4, 4, 4, 4, 4)), example, "flair", makers)
+
+    assert found == {GAN: 1.0, MIXTURE: 0.0, NONE: 0.0, TRUE: 1.0}
+    np.testing.assert_array_equal(example.array, head(n_slices=4).array)  # what was read stays as it was
+
+
+def head(n_slices: int) -> WhereExample:
+    rng = np.random.default_rng(0)
+    array = rng.uniform(0.5, 1.0, (len(ROLES), n_slices, 32, 32)).astype(np.float16)
+    regions = np.zeros((1, n_slices, 32, 32), np.uint8)
+    regions[:, 1:3, 8:16, 8:16] = 1
+    array[ROLES.index("flair")][regions[0] > 0] = 3
+    return WhereExample(case="a", array=array, present=np.ones(len(ROLES), bool), regions=regions)

@@ -15,7 +15,7 @@ from pipelines.recipes.glioma_mri.fusion_comparison import compare_fusions
 from pipelines.recipes.glioma_mri.prepare import prepare as write_research_files
 from pipelines.recipes.glioma_mri.ship import evaluate_and_ship, measure_sites
 from pipelines.recipes.glioma_mri.spec import LABELS
-from pipelines.recipes.glioma_mri.where import EVERYONE, train_fold
+from pipelines.recipes.glioma_mri.where import EVERYONE, read_trunk, train_fold
 from pipelines.training.fusion_comparison import write_comparison
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
@@ -94,12 +94,16 @@ def synthesise(
     out: Annotated[Path, typer.Option(help="Where figures are written.")],
     target: Annotated[list[str] | None, typer.Option(help="t1ce or flair; repeat for both, the default.")] = None,
     steps: Annotated[int, typer.Option(help="Of training, for each target.")] = 700,
+    work: Annotated[
+        Path | None, typer.Option(help="Where `where --fold 0` left its trunk: measures masks drawn from it, too.")
+    ] = None,
 ) -> None:
     """Measure a missing sequence made by a conditional GAN against copies; a quarter of an hour on a CPU."""
     from pipelines.recipes.glioma_mri import synthesis
 
     settings = synthesis.SynthesisSettings(steps=steps)
-    found = [synthesis.measure_synthesis(data, name, settings) for name in target or synthesis.TARGETS]
+    trunk = None if work is None else read_trunk(work, str(synthesis.TEST_FOLD))
+    found = [synthesis.measure_synthesis(data, name, settings, trunk) for name in target or synthesis.TARGETS]
     synthesis.write_synthesis(found, out)
     for one in found:
         typer.echo(synthesis.to_markdown(one))

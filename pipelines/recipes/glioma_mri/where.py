@@ -5,9 +5,11 @@ import logging
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from pipelines.recipes.glioma_mri.data import Patient, fold_of_patients, read_example, read_patients
+from medmm.encoders.slice_unet import SliceUNet
+from medmm.encoders.trunks import build_trunk
+from pipelines.recipes.glioma_mri.data import ROLES, Patient, fold_of_patients, read_example, read_patients
 from pipelines.statistics.masks import dice
 from pipelines.training.augment import Augmentation
 from pipelines.training.trainer import Watch
@@ -33,6 +35,17 @@ def site_name(site: str) -> str:
 def trunk_file(work: Path, name: str) -> Path:
     """Where `where` leaves the trunk of that name."""
     return work / f"trunk-{name}.safetensors"
+
+
+def read_trunk(work: Path, name: str) -> SliceUNet:
+    """Return the trunk of that name, for looking.
+
+    Raises:
+        FileNotFoundError: `where` has not trained it.
+    """
+    trunk = build_trunk(SETTINGS.trunk, len(ROLES), 1, SETTINGS.widths)
+    trunk.load_state_dict(load_file(trunk_file(work, name)))
+    return trunk.eval()
 
 
 def train_fold(data: Path, out: Path, fold: str, settings: WhereSettings = SETTINGS, *, progress: bool = True) -> None:
