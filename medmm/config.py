@@ -15,6 +15,7 @@ from medmm.location import Laterality
 from medmm.preprocess import Preprocessing
 from medmm.preprocess_images import ImagePreprocessing
 from medmm.results import ClassLabel
+from medmm.types import Titles
 from medmm.uncertainty import SetKind, SetRule
 
 MODALITIES = ("volume", "text", "record", "graph")
@@ -212,6 +213,13 @@ class Labels(_Spec):
     def task(self, name: str) -> TaskSpec:
         """One question by name."""
         return next(task for task in self.tasks if task.name == name)
+
+    def titles(self) -> Titles:
+        """What people read for each question's name and each answer's."""
+        return {
+            task.name: {"title": task.title, "classes": {item.name: item.title for item in task.classes}}
+            for task in self.tasks
+        }
 
     def fusion_tasks(self) -> tuple[TaskSpec, ...]:
         """The tasks answered by fusion of modalities."""

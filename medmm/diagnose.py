@@ -1,7 +1,7 @@
 """A loaded model at work: a case in, a diagnosis out, and the explanation of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from medmm.heads import pooled_logits, probabilities
 from medmm.inputs import CaseReader, CaseView, collate
 from medmm.model import ModelOutput
 from medmm.results import Diagnosis, Explanation, ModelIdentity, OutOfDistribution, Region, TaskResult, ValueEstimate
-from medmm.types import Case, Note
+from medmm.types import Case, Note, Titles
 from medmm.uncertainty import Decision, decide, decide_labels
 
 MEMBERS = "members"  # further model directories inside one: an ensemble
@@ -31,7 +31,10 @@ SHIPPED = Path(__file__).parent / "models"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """What a caller must know to feed a model. `answers` are names that a report should not give away."""
+    """What a caller must know to feed a model and to show its answers.
+
+    `answers` are names that a report should not give away, `titles` what people read for names.
+    """
 
     name: str
     version: str
@@ -42,6 +45,7 @@ class ModelSpec:
     weights_sha256: str
     graph_hash: str
     answers: tuple[str, ...] = ()
+    titles: Titles = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,7 @@ class Diagnoser:
             record_fields=tuple(item.name for item in config.record),
             weights_sha256=self.loaded.weights_sha256,
             graph_hash=self.reader.graph.hash if self.reader.graph is not None else "",
+            titles=self.model.labels.titles(),
             answers=tuple(item.title for task in self.model.labels.fusion_tasks() for item in task.classes),
         )
 

@@ -6,11 +6,21 @@ Superior (RAS+). World coordinates are millimetres in RAS.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 
 Unit = Literal["HU", "a.u."]
+
+
+class TaskTitles(TypedDict):
+    """What people read for a question's name, and for the name of each of its answers."""
+
+    title: str
+    classes: dict[str, str]
+
+
+Titles = Mapping[str, TaskTitles]  # by the question's name
 
 
 @dataclass(frozen=True, slots=True)

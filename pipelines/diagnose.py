@@ -105,12 +105,12 @@ def run_batch(job: Job, runner: Runner, before: LedgerState, listen: Listener, s
     if job.may_overwrite:
         clear(folder)
     clear_staging(folder)
-    record = RunRecord.start(folder, job.config, fingerprint, cases, workers=job.workers)
+    record = RunRecord.start(folder, job.config, fingerprint, runner.spec.titles, cases, workers=job.workers)
     done = finished(cases.plans, before, folder, job.not_yet)
     tell_what_is_there(cases, done, before if job.ready is None else LedgerState(), listen)
     entries = dict(done)
     with Ledger(folder.ledger) as ledger, redacting(identifiers(cases.plans)):
-        ledger.begin(fingerprint)
+        ledger.begin(fingerprint, runner.spec.titles)
         ledger.plan(tuple(plan.case_id for plan in cases.plans))
         todo = [plan for plan in cases.plans if plan.case_id not in done]
         for outcome in runner.run(todo, record.clock, stop):

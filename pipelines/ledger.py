@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from medmm.errors import StopRun
+from medmm.types import Titles
 
 logger = logging.getLogger(__name__)
 
@@ -65,11 +66,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerState:
-    """What a ledger says: the run's fingerprint (None where there is none), the last entry of each case, defects."""
+    """What a ledger says: the run's fingerprint (None where there is none), the last entry of each case, defects.
+
+    `titles` are the last that were written: what people read for the names of questions and answers.
+    """
 
     fingerprint: Fingerprint | None = None
     entries: Mapping[str, Entry] = field(default_factory=dict)
     planned: frozenset[str] = frozenset()
+    titles: Titles = field(default_factory=dict)
     ignored_lines: int = 0
 
 
@@ -92,9 +97,9 @@ class Ledger:
     ) -> None:
         os.close(self._handle)
 
-    def begin(self, fingerprint: Fingerprint) -> None:
-        """Say which run this is."""
-        self._append({"kind": "run", "version": VERSION, "parts": dict(fingerprint.parts)})
+    def begin(self, fingerprint: Fingerprint, titles: Titles) -> None:
+        """Say which run this is, and what people read for the names of its questions and answers."""
+        self._append({"kind": "run", "version": VERSION, "parts": dict(fingerprint.parts), "titles": titles})
 
     def plan(self, case_ids: tuple[str, ...]) -> None:
         """Say which cases were found."""
@@ -135,6 +140,7 @@ def read_ledger(path: Path) -> LedgerState:
     fingerprint: Fingerprint | None = None
     entries: dict[str, Entry] = {}
     planned: frozenset[str] = frozenset()
+    titles: Titles = {}
     ignored = 0
     if not path.exists():
         return LedgerState()
@@ -145,6 +151,7 @@ def read_ledger(path: Path) -> LedgerState:
                 ignored += bool(line.strip())
             elif values["kind"] == "run" and values.get("version") == VERSION:
                 fingerprint = Fingerprint(parts=values["parts"])
+                titles = values.get("titles", {})
             elif values["kind"] == "plan":
                 planned = frozenset(values["cases"])
             elif values["kind"] == "case":
@@ -153,7 +160,7 @@ def read_ledger(path: Path) -> LedgerState:
                 ignored += 1
     if ignored:
         logger.warning("%d lines of the ledger are damaged or of another version; their cases are done again.", ignored)
-    return LedgerState(fingerprint=fingerprint, entries=entries, planned=planned, ignored_lines=ignored)
+    return LedgerState(fingerprint=fingerprint, entries=entries, planned=planned, titles=titles, ignored_lines=ignored)
 
 
 def stop_if_full(error: OSError, size_bytes: int) -> StopRun | OSError:

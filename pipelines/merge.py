@@ -44,11 +44,13 @@ def merge_runs(parts: Sequence[Path], output: Path, *, may_overwrite: bool = Fal
         if may_overwrite:
             clear(folder)
         folder.cases.mkdir(exist_ok=True)
-        record = RunRecord(folder=folder, config=config_of(fingerprint), fingerprint=fingerprint)
+        record = RunRecord(
+            folder=folder, config=config_of(fingerprint), fingerprint=fingerprint, titles=read[0].state.titles
+        )
         join_id_maps(folder.root / "id_map.csv", [part.folder.root / "id_map.csv" for part in read])
         entries: list[Entry] = []
         with Ledger(folder.ledger) as ledger:
-            ledger.begin(fingerprint)
+            ledger.begin(fingerprint, read[0].state.titles)
             ledger.plan(tuple(sorted(case_id for part in read for case_id in part.state.entries)))
             for part in read:
                 for entry in sorted(part.state.entries.values(), key=lambda item: item.case_id):

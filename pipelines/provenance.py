@@ -16,6 +16,7 @@ import medmm
 from medmm.cases import CaseList, CasePlan
 from medmm.report.cohort import write_index
 from medmm.report.files import write_atomic
+from medmm.types import Titles
 from pipelines.config import RunConfig
 from pipelines.engine import StageClock
 from pipelines.events import RunSummary
@@ -60,6 +61,7 @@ class RunRecord:
     folder: OutputFolder
     config: RunConfig
     fingerprint: Fingerprint
+    titles: Titles
     workers: int = 0
     skipped: Mapping[str, int] = field(default_factory=dict)
     started_utc: str = field(default_factory=utc_now)
@@ -69,14 +71,26 @@ class RunRecord:
 
     @classmethod
     def start(
-        cls, folder: OutputFolder, config: RunConfig, fingerprint: Fingerprint, cases: CaseList, *, workers: int
+        cls,
+        folder: OutputFolder,
+        config: RunConfig,
+        fingerprint: Fingerprint,
+        titles: Titles,
+        cases: CaseList,
+        *,
+        workers: int,
     ) -> "RunRecord":
         """Return the record of a run that starts now, and write down which opaque id is whose."""
         folder.cases.mkdir(exist_ok=True)
         write_id_map(folder.root / "id_map.csv", id_rows(cases.plans))
         skipped = Counter(item.code or item.reason for item in cases.skipped)
         return cls(
-            folder=folder, config=config, fingerprint=fingerprint, workers=workers, skipped=dict(skipped.most_common())
+            folder=folder,
+            config=config,
+            fingerprint=fingerprint,
+            titles=titles,
+            workers=workers,
+            skipped=dict(skipped.most_common()),
         )
 
     def close(self, entries: Iterable[Entry], *, done_before: int) -> None:
@@ -98,7 +112,7 @@ class RunRecord:
         write_results(self.folder.root / "results.csv", rows)
         write_failures(self.folder.root / "failures.csv", failures)
         lasting = {"run": dict(sorted(self.fingerprint.parts.items())), "cases": dict(sorted(counts.items()))}
-        write_index(self.folder.root, rows, lasting, failures=failures, lang=self.config.lang)
+        write_index(self.folder.root, rows, lasting, titles=self.titles, failures=failures, lang=self.config.lang)
         text = json.dumps(self._run(ordered), indent=2, ensure_ascii=False, allow_nan=False)
         write_atomic(self.folder.root / "run.json", (text + "\n").encode("utf-8", "replace"))
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from medmm.report.files import write_atomic
 from medmm.report.texts import Texts, load_texts
+from medmm.types import Titles
 
 Row = Mapping[str, str | float]
 
@@ -32,6 +33,7 @@ def write_index(
     rows: Sequence[Row],
     run: Mapping[str, object],
     *,
+    titles: Titles | None = None,
     failures: Sequence[Mapping[str, str]] = (),
     lang: str = "en",
 ) -> Path:
@@ -41,6 +43,7 @@ def write_index(
         out_dir: The run's folder.
         rows: As from `result_row` and `refused_row`, every case of the run.
         run: What `run.json` says; nested tables are shown as `outer.inner`.
+        titles: What people read for the names of questions and answers, as from `Labels.titles`; without it, the names.
         failures: Rows of `failures.csv` (`case`, `stage`, `code`, `reason`, `remedy`; other columns are not shown).
         lang: `en` or `zh`.
     """
@@ -48,6 +51,7 @@ def write_index(
     from medmm.report.pages import render_page
 
     texts = load_texts(lang)
+    words = _Words(titles or {})
     tasks = _task_names(rows)
     counts = Counter(str(row.get("status", "")) for row in rows)
     shown = rows
@@ -61,14 +65,28 @@ def write_index(
         t=texts,
         counts={"ok": counts["ok"] + counts["warn"], "warned": counts["warn"], "refused": counts["refused"]},
         total=len(rows),
-        tasks=tasks,
-        cases=[_case(row, tasks, texts) for row in shown],
+        tasks=[words.task(name) for name in tasks],
+        cases=[_case(row, tasks, words, texts) for row in shown],
         failures=failures[:PAGE_CASES],
-        distributions=[(task, _distribution(task, rows)) for task in tasks],
+        distributions=[(words.task(task), _distribution(task, words, rows)) for task in tasks],
         facts=list(_facts(run)),
         schema=SCHEMA_VERSION,
     )
     return write_atomic(Path(out_dir) / "index.html", page.encode("utf-8", errors="replace"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """Titles where there are some, else the names with spaces."""
+
+    titles: Titles
+
+    def task(self, name: str) -> str:
+        return self.titles[name]["title"] if name in self.titles else name.replace("_", " ")
+
+    def answer(self, task: str, name: str) -> str:
+        known = self.titles[task]["classes"] if task in self.titles else {}
+        return known.get(name, name.replace("_", " "))
 
 
 def _task_names(rows: Sequence[Row]) -> list[str]:
@@ -77,7 +95,7 @@ def _task_names(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _case(row: Row, tasks: list[str], texts: Texts) -> dict[str, object]:
+def _case(row: Row, tasks: list[str], words: _Words, texts: Texts) -> dict[str, object]:
     case_id, status = str(row.get("case", "")), str(row.get("status", ""))
     flags = [texts("cohort.outside")] if row.get("outside_training") == "true" else []
     if row.get("abstained") == "true":
@@ -87,29 +105,29 @@ def _case(row: Row, tasks: list[str], texts: Texts) -> dict[str, object]:
         # Quoted, so that an id can never leave the folder or turn into another kind of link.
         "link": None if status == "refused" else f"cases/{quote(case_id, safe='')}/report.html",
         "status": texts.known("cohort", status),
-        "answers": [_answer(row, task) for task in tasks],
+        "answers": [_answer(row, task, words) for task in tasks],
         "flags": flags,
         "codes": str(row.get("codes", "")),
     }
 
 
-def _answer(row: Row, task: str) -> _Answer | None:
+def _answer(row: Row, task: str, words: _Words) -> _Answer | None:
     if row.get(task) in (None, ""):
         return None
     probability = row.get(f"{task}.probability")
     return _Answer(
-        text=str(row[task]),
+        text=words.answer(task, str(row[task])),
         probability=float(probability) if probability not in (None, "") else None,
-        answers=", ".join(str(row.get(f"{task}.set", "")).split("|")),
+        answers=", ".join(words.answer(task, name) for name in str(row.get(f"{task}.set", "")).split("|")),
         abstained=row.get(f"{task}.abstained") == "true",
     )
 
 
-def _distribution(task: str, rows: Sequence[Row]) -> list[dict[str, object]]:
+def _distribution(task: str, words: _Words, rows: Sequence[Row]) -> list[dict[str, object]]:
     """How often each answer was given, abstentions apart; bars are relative to the commonest."""
     from medmm.report.svg import bar_width
 
-    answers = [_answer(row, task) for row in rows]
+    answers = [_answer(row, task, words) for row in rows]
     given = Counter(None if answer.abstained else answer.text for answer in answers if answer is not None)
     ranked = sorted(given.items(), key=lambda item: (-item[1], item[0] or ""))
     most = ranked[0][1] if ranked else 1

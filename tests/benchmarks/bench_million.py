@@ -84,7 +84,7 @@ def write_shard(root: Path, name: str, numbers: Sequence[int]) -> None:
     folder.cases.mkdir(parents=True)
     made = [opaque_id("case", KEY, str(number)) for number in numbers]
     with Ledger(folder.ledger) as ledger:
-        ledger.begin(fingerprint(name))
+        ledger.begin(fingerprint(name), {})
         ledger.plan(tuple(made))
         for number in numbers:
             one = entry(number)
@@ -114,7 +114,9 @@ def resume(root: Path, shards: int) -> None:
 def tables(root: Path, size: int) -> None:
     """What `close` writes at the end of a run of that size."""
     (root / "tables").mkdir()
-    record = RunRecord(folder=OutputFolder(root / "tables"), config=RunConfig(), fingerprint=fingerprint("1/1"))
+    record = RunRecord(
+        folder=OutputFolder(root / "tables"), config=RunConfig(), fingerprint=fingerprint("1/1"), titles={}
+    )
     record.close((entry(number) for number in range(size)), done_before=0)
 
 

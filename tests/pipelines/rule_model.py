@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Literal
 
@@ -26,7 +26,7 @@ from medmm.results import (
     TaskResult,
     VolumeAttribution,
 )
-from medmm.types import Case
+from medmm.types import Case, Titles
 
 CLASSES = ("glioblastoma", "meningioma", "multiple_sclerosis")
 WORDS = (("ring", "spectroscopy"), ("dural", "homogeneous"), ("plaques", "ovoid"))
@@ -45,6 +45,7 @@ class RuleSpec:
     weights_sha256: str = "0" * 64
     graph_hash: str = "1" * 64
     answers: tuple[str, ...] = CLASSES
+    titles: Titles = field(default_factory=dict)
 
 
 class RuleModel:

@@ -7,14 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmm.errors import StopRun
+from medmm.types import Titles
 from pipelines.ledger import Entry, Fingerprint, Ledger, read_ledger
 
 FINGERPRINT = Fingerprint(parts={"model": "rules 1", "seed": "0"})
+TITLES: Titles = {"grade": {"title": "WHO grade", "classes": {"G2": "Grade 2"}}}
 
 
 def _write(path: Path, count: int = 3) -> None:
     with Ledger(path) as ledger:
-        ledger.begin(FINGERPRINT)
+        ledger.begin(FINGERPRINT, TITLES)
         ledger.plan(tuple(f"case-{number}" for number in range(count)))
         for number in range(count):
             ledger.add(_entry(number))
@@ -38,6 +40,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     state = read_ledger(tmp_path / "ledger")
 
     assert state.fingerprint == FINGERPRINT
+    assert state.titles == TITLES
     assert state.entries["case-1"] == _entry(1)
     assert state.planned == {"case-0", "case-1", "case-2"}
     assert state.ignored_lines == 0

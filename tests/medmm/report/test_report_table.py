@@ -6,6 +6,7 @@ import pytest
 from report_examples import make_explanation
 
 from medmm.report import csv_cell, refused_row, result_row, write_index
+from medmm.types import Titles
 
 
 @pytest.mark.bad_input("D5")
@@ -76,6 +77,24 @@ def test_abstentions_are_counted_apart_from_answers(tmp_path: Path) -> None:
 
     grade = page[page.index("<h3>grade</h3>") :]
     assert "abstained" in grade[: grade.index("</table>")]
+
+
+def test_index_shows_the_titles_of_questions_and_answers(tmp_path: Path) -> None:
+    row: dict[str, str | float] = {
+        "case": "case-1", "status": "ok", "coc2": "no", "coc2.probability": 0.9, "coc2.set": "no|yes",
+        "side": "lower_left", "side.probability": 1.0, "side.set": "lower_left",
+    }  # fmt: skip
+    titles: Titles = {
+        "coc2": {"title": "Tissue <b>cluster</b> 2", "classes": {"no": "Another cluster", "yes": "In it"}}
+    }
+
+    page = write_index(tmp_path, [row], {}, titles=titles).read_text(encoding="utf-8")
+
+    assert page.count("Tissue &lt;b&gt;cluster&lt;/b&gt; 2") == 2  # the column, and how often each answer was given
+    assert "<strong>Another cluster</strong>" in page
+    assert "Another cluster, In it" in page
+    assert "coc2" not in page
+    assert "<strong>lower left</strong>" in page  # without a title, its name
 
 
 def test_empty_run_has_a_page(tmp_path: Path) -> None:
