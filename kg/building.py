@@ -5,6 +5,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
@@ -110,7 +111,14 @@ def _read(source: str | os.PathLike[str] | SourceTables) -> SourceTables:
         return INSTALLED_SOURCES[source].read()
     from kg.sources.files import read_file
 
-    return read_file(Path(source))
+    path = Path(source)
+    if not path.suffix and not path.exists():
+        near = get_close_matches(str(source), INSTALLED_SOURCES, 1)
+        raise SourceError(
+            f"Expected an installed source or a knowledge file (got {str(source)[:60]!r}).",
+            remedy=f"{f'Did you mean {near[0]}? ' if near else ''}Installed: {', '.join(sorted(INSTALLED_SOURCES))}.",
+        )
+    return read_file(path)
 
 
 def _claims(tables: Sequence[SourceTables], resolved: Resolved) -> list[tuple[RelationRecord, int]]:

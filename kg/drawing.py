@@ -5,6 +5,7 @@ claim's subject to its object, whichever way the path goes.
 """
 
 import io
+import textwrap
 from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
@@ -14,7 +15,8 @@ from kg.evidence import EvidencePath, Hop
 BOX_WIDTH, BOX_HEIGHT = 210, 44
 GAP_X, GAP_Y, MARGIN = 250, 22, 24
 BEND, HEAD = 36, 9  # what a line needs to change lanes, and the length of an arrow's head
-MAX_LABEL = 30
+PADDING, LINE_HEIGHT = 10, 17
+_LETTERS_A_LINE, _CAPITALS_A_LINE = 25, 20  # of 13 pixels, for any of the fonts a picture may be shown in
 _STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#1c2733}.small{font-size:10.5px;fill:#51606f}"
     "rect{fill:#fff;stroke:#8aa0b4;stroke-width:1.2}.start rect{fill:#eaf2fb;stroke:#2f6fab}"
@@ -101,8 +103,8 @@ def draw_png(paths: Sequence[EvidencePath], title: str = "Evidence") -> bytes:
         fill, edge = _ROLE_COLORS[box.role]
         corners = _scaled([(box.x, box.y), (box.x + BOX_WIDTH, box.y + BOX_HEIGHT)])
         draw.rounded_rectangle(corners, 6 * _SCALE, fill, edge, _SCALE)
-        at = _scaled([(box.x + 10, box.y + BOX_HEIGHT / 2)])[0]
-        draw.text(at, _short(box.name), _INK, font, anchor="lm")
+        for x, baseline, text in _written(box):
+            draw.text(_scaled([(x, baseline)])[0], text, _INK, font, anchor="ls")
     about, stream = PngInfo(), io.BytesIO()
     about.add_itxt("Title", title)
     picture.save(stream, "PNG", pnginfo=about)
@@ -113,8 +115,12 @@ def _label(hop: Hop) -> str:
     return f"{hop.predicate.partition(':')[2].replace('_', ' ')} · {hop.source}"
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= MAX_LABEL else name[: MAX_LABEL - 1] + "…"
+def _written(box: _Box) -> list[tuple[float, float, str]]:
+    """The one or two lines of a box's name, each with where it begins: x and baseline. Its title has the whole name."""
+    letters = _CAPITALS_A_LINE if box.name.isupper() else _LETTERS_A_LINE
+    lines = textwrap.wrap(box.name, letters, max_lines=2, placeholder=" …")
+    first = box.y + BOX_HEIGHT / 2 + 5 - LINE_HEIGHT / 2 * (len(lines) - 1)
+    return [(box.x + PADDING, first + at * LINE_HEIGHT, line) for at, line in enumerate(lines)]
 
 
 def _layout(paths: Sequence[EvidencePath]) -> tuple[list[_Box], list[_Wire], int, int]:
@@ -190,10 +196,10 @@ def _scaled(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _draw_box(box: _Box) -> str:
+    lines = "".join(f'<text x="{x:g}" y="{y:g}">{escape(text)}</text>' for x, y, text in _written(box))
     return (
         f'<g class="{box.role}"><title>{escape(box.name)}</title><rect x="{box.x}" y="{box.y}" rx="6" '
-        f'width="{BOX_WIDTH}" height="{BOX_HEIGHT}"/><text x="{box.x + 10}" y="{box.y + BOX_HEIGHT / 2 + 5}">'
-        f"{escape(_short(box.name))}</text></g>"
+        f'width="{BOX_WIDTH}" height="{BOX_HEIGHT}"/>{lines}</g>'
     )
 
 

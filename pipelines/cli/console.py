@@ -1,6 +1,8 @@
 """How the command line speaks: results to stdout, progress and errors to stderr, no colour where `NO_COLOR` is set."""
 
 import os
+import sys
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -9,7 +11,9 @@ from pipelines.events import CaseDone, Event, Found, RunSummary, Told
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+    from rich.table import Table
 
+_UNBOUNDED = 10_000  # columns
 _CONTROL = dict.fromkeys((*range(32), 127, *range(128, 160)), " ")
 
 
@@ -19,10 +23,31 @@ def one_line(text: str) -> str:
 
 
 def stdout() -> "Console":
-    """Where results go."""
+    """Where results go. Into a file or a pipe nothing is wrapped or cut, whatever the width of a terminal."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False)
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
+
+
+def plain_table(*columns: str, whole: Sequence[str] = (), numbers: Sequence[str] = ()) -> "Table":
+    """Return a table without borders.
+
+    Args:
+        columns: Headings.
+        whole: Columns whose cells are never folded, such as ids; the others give way on a narrow terminal.
+        numbers: Columns that are set to the right.
+    """
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(
+            name,
+            no_wrap=name in whole or name in numbers,
+            overflow="fold",
+            justify="right" if name in numbers else "left",
+        )
+    return table
 
 
 def stderr() -> "Console":

@@ -1,6 +1,7 @@
 """`medmm kg`: look into the knowledge graph, build one, link text, rank diagnoses, follow evidence, export, embed."""
 
 import json
+import re
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pipelines.cli.console import one_line, stderr, stdout
+from pipelines.cli.console import one_line, plain_table, stderr, stdout
 
 if TYPE_CHECKING:
-    from kg import EvidencePath, KnowledgeGraph
+    from rich.table import Table
+
+    from kg import EvidencePath, KnowledgeGraph, Mention
 
 app = typer.Typer(
     no_args_is_help=True, help="The medical knowledge graph: info, build, link, rank, path, export, embed."
@@ -22,6 +25,12 @@ Graph = Annotated[
     Path | None, typer.Option("--graph", help="A file made by `medmm kg build`; default: the built-in one.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_PICTURES = (".svg", ".png", ".html")
+_LONGEST_NAME = 1024
+# One word that ends like a file or leads through folders: nobody writes a report so ("CT/MR" has no file's ending).
+_LOOKS_LIKE_A_FILE = re.compile(
+    r"\S+\.(?:txt|text|md|csv|tsv|json|jsonl|xml|html?|pdf|rtf|docx?|dcm)|[.~]{0,2}/\S+", re.I
+)
 Text = Annotated[str, typer.Argument(help="The text, a text file, or - for standard input.")]
 
 
@@ -33,25 +42,26 @@ def info(graph: Graph = None, as_json: AsJson = False) -> None:
     if as_json:
         _print_json(facts)
         return
-    from rich.table import Table
-
     console = stdout()
-    console.print(f"{found.n_concepts:,} concepts, {found.n_relations:,} relations, graph {found.hash[:16]}\n")
+    console.print(f"{found.n_concepts:,} concepts, {found.n_relations:,} relations, graph {found.hash}\n")
     for title in ("concepts", "synonyms", "relations"):
-        table = Table(title, "number", box=None, pad_edge=False)
-        for name, number in facts[title].items():
-            table.add_row(name, f"{number:,}")
-        console.print(table, "")
-    table = Table("source", "version", "relations", "synonyms", "trust", "licence", box=None, pad_edge=False)
+        console.print(_numbered(title, facts[title]), "")
+    table = plain_table(
+        "source",
+        "version",
+        "relations",
+        "synonyms",
+        "trust",
+        "licence",
+        whole=("source",),
+        numbers=("relations", "synonyms", "trust"),
+    )
     for source in facts["sources"]:
         numbers = (f"{source['relations']:,}", f"{source['synonyms']:,}", f"{source['trust']:.2f}")
         table.add_row(source["name"], one_line(source["version"]), *numbers, one_line(source["licence"]))
     console.print(table)
     if facts["left out or repaired"]:
-        table = Table("left out or repaired", "number", box=None, pad_edge=False)
-        for name, number in facts["left out or repaired"].items():
-            table.add_row(name, f"{number:,}")
-        console.print("", table)
+        console.print("", _numbered("left out or repaired", facts["left out or repaired"]))
 
 
 @app.command("build")
@@ -65,7 +75,10 @@ def build(
     """Build a graph from installed sources and knowledge files, and write it to one file."""
     import kg
 
-    built = kg.build([part.strip() for part in source.split(",") if part.strip()])
+    parts = [part.strip() for part in source.split(",") if part.strip()]
+    if not parts:
+        raise typer.BadParameter("expected at least one source (got none)", param_hint="--source")
+    built = kg.build(parts)
     kg.write(built, out)
     if as_json:
         _print_json(_facts(built))
@@ -88,12 +101,9 @@ def link(text: Text, graph: Graph = None, as_json: AsJson = False) -> None:
     if as_json:
         _print_json(rows)
         return
-    from rich.table import Table
-
-    table = Table("text", "concept", "name", "kind", "status", "whose", "when", "by", box=None, pad_edge=False)
-    for row in rows:
-        cells = ("text", "concept", "name", "kind", "status", "experiencer", "temporality", "method")
-        table.add_row(*(one_line(str(row[cell])) for cell in cells))
+    table = plain_table("text", "said to be", "concept", "kind", "name", whole=("concept", "kind"))
+    for mention, row in zip(mentions, rows, strict=True):
+        table.add_row(one_line(mention.text), _said_of(mention), mention.concept, row["kind"], one_line(row["name"]))
     stdout().print(table if rows else "No concept of the graph is named in this text.")
 
 
@@ -112,12 +122,10 @@ def rank(
     if as_json:
         _print_json([asdict(one) for one in ranked])
         return
-    from rich.table import Table
-
-    table = Table("", "diagnosis", "concept", "score", "best evidence", box=None, pad_edge=False)
+    table = plain_table("", "score", "diagnosis", "concept", "best evidence", whole=("concept",), numbers=("", "score"))
     for place, one in enumerate(ranked, start=1):
         why = _sentence(one.paths[0]) if one.paths else "further than three claims away"
-        table.add_row(str(place), one_line(one.name), one.concept, f"{one.score:.3f}", why)
+        table.add_row(str(place), f"{one.score:.3f}", one_line(one.name), one.concept, why)
     stdout().print(table if ranked else "No path: nothing in this text is evidence in the graph.")
 
 
@@ -137,6 +145,8 @@ def path(
 
     if len(start) < 2:
         raise typer.BadParameter("expected at least one finding and then the diagnosis")
+    if picture is not None:
+        _check_picture(picture)
     found = _open(graph)
     *findings, target = (_resolve(found, one) for one in start)
     paths = kg.paths(found, findings, target, limit=limit, max_hops=hops)
@@ -156,12 +166,16 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="Folder for KGX, file for GraphML.")],
     kind: Annotated[Literal["kgx", "graphml"], typer.Option("--format", help="What to write.")] = "kgx",
     graph: Graph = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Write the graph for other tools."""
+    """Write the graph for other tools: KGX as nodes.tsv and edges.tsv, or one GraphML file."""
     from kg.export import write_graphml, write_kgx
 
     found = _open(graph)
     written = write_kgx(found, out) if kind == "kgx" else (write_graphml(found, out),)
+    if as_json:
+        _print_json({"graph": found.hash, "files": [str(one) for one in written]})
+        return
     for one in written:
         stdout().print(str(one))
 
@@ -192,16 +206,39 @@ def embed(
         stdout().print(f"{name:>10}  " + "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
 
 
+def _numbered(title: str, numbers: dict[str, int]) -> "Table":
+    table = plain_table(title, "number", numbers=("number",))
+    for name, number in numbers.items():
+        table.add_row(name, f"{number:,}")
+    return table
+
+
+def _said_of(mention: "Mention") -> str:
+    """What the text says of a mention, what goes without saying left out: it is the patient's, and of now."""
+    others = [
+        "of a relative" if mention.experiencer == "other" else "",
+        mention.temporality if mention.temporality != "recent" else "",
+    ]
+    return ", ".join([mention.status, *filter(None, others)])
+
+
+def _check_picture(picture: Path) -> None:
+    if picture.suffix.lower() not in _PICTURES:
+        raise typer.BadParameter(
+            f"expected a picture named {', '.join(_PICTURES)} (got {one_line(picture.name)!r})", param_hint="--picture"
+        )
+    if not picture.parent.is_dir():
+        raise typer.BadParameter(f"expected the folder of {one_line(str(picture))} to exist", param_hint="--picture")
+
+
 def _draw(paths: "list[EvidencePath]", title: str, picture: Path) -> None:
     from kg.drawing import draw_html, draw_png, draw_svg
 
     suffix = picture.suffix.lower()
     if suffix == ".png":
         picture.write_bytes(draw_png(paths, title))
-    elif suffix in (".svg", ".html", ".htm"):
-        picture.write_text((draw_svg if suffix == ".svg" else draw_html)(paths, title), encoding="utf-8")
     else:
-        raise typer.BadParameter(f"expected a picture named .svg, .png or .html (got {one_line(picture.name)!r})")
+        picture.write_text((draw_svg if suffix == ".svg" else draw_html)(paths, title), encoding="utf-8")
 
 
 def _open(path: Path | None) -> "KnowledgeGraph":
@@ -214,8 +251,16 @@ def _read_text(argument: str) -> str:
     if argument == "-":
         return sys.stdin.read()
     path = Path(argument)
-    is_short = len(argument) < 1024 and "\n" not in argument
-    return path.read_text(encoding="utf-8", errors="replace") if is_short and path.is_file() else argument
+    if len(argument) >= _LONGEST_NAME or "\n" in argument:
+        return argument
+    if path.is_file():
+        return path.read_text(encoding="utf-8", errors="replace")
+    if _LOOKS_LIKE_A_FILE.fullmatch(argument):
+        raise typer.BadParameter(
+            f"found no file {one_line(argument)!r} (text may come from standard input: give - instead)",
+            param_hint="TEXT",
+        )
+    return argument
 
 
 def _resolve(graph: "KnowledgeGraph", text: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import kg
@@ -55,6 +56,45 @@ def test_link_reads_text_a_file_and_standard_input(graph_file: Path, tmp_path: P
     assert "No concept" in run("link", "nothing here", "--graph", graph_file)
 
 
+def test_ids_are_never_cut_and_a_pipe_gets_whole_lines(graph_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Restricted diffusion. No seizure. Mother had a ring enhancement."
+    piped = run("link", text, "--graph", graph_file).splitlines()
+    monkeypatch.setattr("pipelines.cli.kg.stdout", lambda: Console(width=60, markup=False))
+
+    narrow = run("link", text, "--graph", graph_file)
+
+    assert len(piped) == 4  # a heading, and a line a mention
+    assert "present, of a relative" in piped[3]
+    assert all(one in narrow for one in ("RSD:f/ring", "HP:1"))
+    assert max(map(len, narrow.splitlines())) <= 60
+
+
+@pytest.mark.parametrize("name", ["report.txt", "./report", "/data/r1", "notes.JSON"])
+def test_a_file_that_is_not_there_is_no_text(graph_file: Path, name: str) -> None:
+    result = RUNNER.invoke(app, ["link", name, "--graph", str(graph_file)])
+
+    assert result.exit_code == 2
+    assert "found no file" in result.output
+
+
+@pytest.mark.parametrize("text", ["seizure.", "CT/MR", "Seizure since 3.5 years", "seizure/ring"])
+def test_a_short_text_is_no_file(graph_file: Path, text: str) -> None:
+    run("link", text, "--graph", graph_file)
+
+
+def test_build_names_the_nearest_source_and_refuses_none(tmp_path: Path) -> None:
+    out = str(tmp_path / "x.kg")
+
+    unknown = RUNNER.invoke(app, ["build", "--source", "hpp", "--out", out])
+    none = RUNNER.invoke(app, ["build", "--source", " , ", "--out", out])
+
+    assert isinstance(unknown.exception, kg.SourceError)
+    assert "Did you mean hpo? Installed: dicom, hpo," in str(unknown.exception)
+    assert none.exit_code == 2
+    assert "at least one source" in none.output
+    assert not (tmp_path / "x.kg").exists()
+
+
 def test_rank_says_why(graph_file: Path) -> None:
     ranked = json.loads(run("rank", "Restricted diffusion.", "--graph", graph_file, "--json"))
 
@@ -70,11 +110,13 @@ def test_path_takes_names_and_draws(graph_file: Path, tmp_path: Path) -> None:
     out = run(*ends, tmp_path / "evidence.svg")
     run(*ends, tmp_path / "evidence.png")
     wrong = RUNNER.invoke(app, [str(one) for one in (*ends, tmp_path / "evidence.bmp")])
+    nowhere = RUNNER.invoke(app, [str(one) for one in (*ends, tmp_path / "none" / "evidence.svg")])
 
     assert "[imaging]" in out
     assert (tmp_path / "evidence.svg").read_text().startswith("<svg")
     assert (tmp_path / "evidence.png").read_bytes().startswith(b"\x89PNG")
-    assert wrong.exit_code == 2
+    assert wrong.exit_code == nowhere.exit_code == 2
+    assert "folder" in nowhere.output
 
 
 def test_unknown_concept_is_a_usage_error(graph_file: Path) -> None:
@@ -85,9 +127,10 @@ def test_unknown_concept_is_a_usage_error(graph_file: Path) -> None:
 
 
 def test_export_writes_both_formats(graph_file: Path, tmp_path: Path) -> None:
-    run("export", "--graph", graph_file, "--out", tmp_path / "kgx")
+    said = json.loads(run("export", "--graph", graph_file, "--out", tmp_path / "kgx", "--json"))
     run("export", "--graph", graph_file, "--format", "graphml", "--out", tmp_path / "g.graphml")
 
+    assert said["files"] == [str(tmp_path / "kgx" / name) for name in ("nodes.tsv", "edges.tsv")]
     assert (tmp_path / "kgx" / "nodes.tsv").exists()
     assert "Seizure" in (tmp_path / "g.graphml").read_text()
 

@@ -1,6 +1,7 @@
 """Other forms of the graph: networkx, PyG, KGX, GraphML, pictures, the shuffled control, retrieval views."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -56,6 +57,19 @@ def test_picture_is_well_formed_and_escapes_labels(small_graph: kg.KnowledgeGrap
     assert "Ring enhancement" in svg
     assert "default-src 'none'" in page
     assert "No path" in draw_svg([])
+
+
+def test_long_names_are_written_in_two_lines_and_said_whole_in_the_title(small_graph: kg.KnowledgeGraph) -> None:
+    [path, *_] = kg.paths(small_graph, ["RSD:f/ring"], "RSD:d/glioblastoma")
+    name = "PHEOCHROMOCYTOMA, FAMILIAL, AND PARAGANGLIOMA OF THE HEAD AND NECK"
+    long = replace(path, hops=tuple(replace(hop, object_name=name, subject_name=name) for hop in path.hops))
+
+    svg = ET.fromstring(draw_svg([long]))
+
+    group = next(one for one in svg if one.get("class") == "end")
+    title, lines = group[0].text, [one.text for one in group if one.tag.endswith("text")]
+    assert title == name
+    assert lines == ["PHEOCHROMOCYTOMA,", "FAMILIAL, AND …"]
 
 
 def test_shuffled_graph_keeps_every_degree_and_loses_the_meaning(small_graph: kg.KnowledgeGraph) -> None:

@@ -4,7 +4,6 @@ The case's own diagnosis field, discussion and keywords are never read. "Unseen"
 has the diagnosis. Intervals are paired bootstraps over cases.
 """
 
-import csv
 import json
 import re
 from collections import Counter
@@ -25,6 +24,7 @@ from kg.retrieval import (
     fuse_named,
     log_visits,
 )
+from pipelines.recipes.radiology_cases.cases import read_diagnoses
 
 Embedder = Callable[[Sequence[str]], np.ndarray]
 DEPTHS = (1, 10, 50)
@@ -58,11 +58,7 @@ class RankingTask:
 
 def read_task(folder: Path, parts: Sequence[str] = ("train", "dev")) -> RankingTask:
     """Return task T3 of MedPix over the given parts."""
-    with (folder / "candidates.csv").open(encoding="utf-8", newline="") as stream:
-        names = {
-            row["dx_id"]: (row["name"], *(one for one in (row["aliases"] or "").split(" | ") if one.strip()))
-            for row in csv.DictReader(stream)
-        }
+    names = {one.key: one.names for one in read_diagnoses(folder)}
     cases = [
         json.loads(line) | {"part": part}
         for part in parts
