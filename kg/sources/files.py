@@ -52,6 +52,10 @@ def read_file(path: Path) -> SourceTables:
     reader = _reader(path)
     try:
         tables = reader(path)
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            f"Expected UTF-8 text in {path.name} (got another encoding).", remedy="Save it as UTF-8."
+        ) from error
     except _DAMAGE as error:
         raise SourceError(
             f"Expected a whole, readable file in {path.name} ({type(error).__name__}).", remedy="Fetch it again."

@@ -72,6 +72,17 @@ def test_missing_wrong_or_cut_file_is_a_load_error_with_a_reason(tmp_path: Path,
 
 
 @pytest.mark.bad_input("F2")
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_own_knowledge_of_another_encoding_says_what_to_save_it_as(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "own_concepts.csv"
+    path.write_bytes("id,kind,name\nLOCAL:1,disease,Schneelunge ä\n".encode(encoding))
+
+    with pytest.raises(KgError, match="Save it as UTF-8") as caught:
+        read_file(path)
+    assert caught.value.code == "kg.load"
+
+
+@pytest.mark.bad_input("F2")
 def test_gzip_bomb_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
     path = tmp_path / "bomb.obo.gz"
     with gzip.open(path, "wb", compresslevel=9) as stream:
