@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.console import one_line, stdout
+from pipelines.cli.console import one_line, plain_table, stdout
 from pipelines.cli.dicom import list_series
 
 
@@ -35,14 +35,13 @@ def check(
     """
     if series:
         list_series(folder, pixels=not headers_only)
-    from rich.table import Table
 
     from medmm.cases import find_cases
     from medmm.identity import load_key
     from pipelines.check import check_case
 
     cases = find_cases(folder, reports=reports, records=records, id_key=load_key(id_key))
-    console, table = stdout(), Table("case", "sequences", "report", "record", "finding", box=None, pad_edge=False)
+    console, table = stdout(), plain_table("case", "sequences", "report", "record", "finding", whole=("case",))
     refused = 0
     for plan in cases.plans:
         found = check_case(plan, decode=not headers_only)

@@ -148,14 +148,12 @@ def show_counts(summary: RunSummary) -> None:
 
 def show_summary(summary: RunSummary) -> None:
     """The counts, where to look, and where the time went."""
-    from rich.table import Table
-
     console = stdout()
     show_counts(summary)
     for code, count in sorted(summary.refusals.items()):
         console.print(f"  {count} x {code}")
     if summary.stages:
-        table = Table("stage", "cases", "total s", "s a case", box=None, pad_edge=False)
+        table = plain_table("stage", "cases", "total s", "s a case", numbers=("cases", "total s", "s a case"))
         for name, values in summary.stages.items():
             table.add_row(name, f"{values['cases']:.0f}", f"{values['total_s']:.1f}", f"{values['mean_s']:.3f}")
         console.print(table)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pipelines.cli.console import one_line, stderr, stdout
+from pipelines.cli.console import one_line, plain_table, stderr, stdout
 
 if TYPE_CHECKING:
     from medmm.dicom.types import Series, Study
@@ -23,13 +23,13 @@ def list_series(
 
     Exit codes: 0 every series can be read, 1 some cannot, 2 wrong use.
     """
-    from rich.table import Table
-
     from medmm.dicom import discover
 
     _check_gaps(gaps)
     found = discover(folder, workers=workers, index=index)
-    table = Table("study", "series", "modality", "role", "volume", "slices", "outcome", box=None, pad_edge=False)
+    table = plain_table(
+        "study", "series", "modality", "role", "volume", "slices", "outcome", numbers=("study", "series", "slices")
+    )
     refused = total = 0
     for number, study in enumerate(found.studies, start=1):
         for series, role in _with_roles(study):

@@ -2,7 +2,7 @@
 
 import typer
 
-from pipelines.cli.console import stdout
+from pipelines.cli.console import plain_table, stdout
 
 
 def doctor() -> None:
@@ -10,11 +10,9 @@ def doctor() -> None:
 
     Exit codes: 0 all well, 1 something is missing.
     """
-    from rich.table import Table
-
     from pipelines.doctor import examine_installation
 
-    table, findings = Table("", "what", "found", box=None, pad_edge=False), examine_installation()
+    table, findings = plain_table("", "what", "found", whole=("",)), examine_installation()
     for finding in findings:
         table.add_row("ok" if finding.is_well else "!!", finding.what, finding.found)
     stdout().print(table)

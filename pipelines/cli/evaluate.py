@@ -60,7 +60,7 @@ def evaluate(
 
     Exit codes: 0 all cases answered, 1 some refused, 2 nothing started.
     """
-    from pipelines.cli.console import RunView, stdout
+    from pipelines.cli.console import RunView, plain_table, stdout
     from pipelines.evaluation.page import show_estimate
     from pipelines.evaluation.run import EvaluationJob
     from pipelines.evaluation.run import evaluate as run
@@ -84,9 +84,9 @@ def evaluate(
     with RunView(is_quiet=quiet) as view:
         result = run(job, view)
     if not quiet:
-        from rich.table import Table
-
-        table = Table("task", "metric", "value (95% interval)", "patients", box=None, pad_edge=False)
+        table = plain_table(
+            "task", "metric", "value (95% interval)", "patients", whole=("task",), numbers=("patients",)
+        )
         for name, metrics in result.metrics.items():
             for metric, estimate in metrics.items():
                 table.add_row(name, metric, show_estimate(estimate), str(estimate.n))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.console import one_line, stdout
+from pipelines.cli.console import one_line, plain_table, stdout
 
 models = typer.Typer(no_args_is_help=True, help="The models there are: list, read the card, verify the files.")
 
@@ -14,12 +14,10 @@ Name = Annotated[str, typer.Argument(help="Name of a shipped model, or a model d
 @models.command("list")
 def list_models() -> None:
     """List the shipped models with what they read and answer."""
-    from rich.table import Table
-
     from medmm.checkpoint import load_checkpoint
     from medmm.diagnose import find_model, shipped_models
 
-    console, table = stdout(), Table("name", "version", "reads", "answers", box=None, pad_edge=False)
+    console, table = stdout(), plain_table("name", "version", "reads", "answers", whole=("name", "version"))
     names = shipped_models()
     for name in names:
         model = load_checkpoint(find_model(name)).model

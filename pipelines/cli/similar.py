@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.console import one_line, stderr, stdout
+from pipelines.cli.console import one_line, plain_table, stderr, stdout
 
 if TYPE_CHECKING:
     from medmm.diagnose import Diagnoser
@@ -38,8 +38,6 @@ def similar(
 
     Exit codes: 0 all cases were read, 1 some were not, 2 wrong use.
     """
-    from rich.table import Table
-
     from medmm.diagnose import load_model
     from medmm.errors import InputError, UsageError
     from pipelines.similar import KINDS, SimilarityIndex, embed_case, read_index
@@ -55,7 +53,7 @@ def similar(
     if known is not None:
         known.check(diagnoser)
     refused, embedded = 0, []
-    table = Table("case", "similar", "cosine", "labels", box=None, pad_edge=False)
+    table = plain_table("case", "similar", "cosine", "labels", whole=("case", "similar"), numbers=("cosine",))
     for name, read, labels in _cases(studies, reports, records, diagnoser):
         try:
             embedding = embed_case(diagnoser, read())

@@ -71,7 +71,7 @@ def train(
     from typing import get_args
 
     from medmm.errors import UsageError
-    from pipelines.cli.console import RunView, stdout
+    from pipelines.cli.console import RunView, plain_table, stdout
     from pipelines.evaluation.page import show_estimate
     from pipelines.training.recipe import LeakKind
     from pipelines.training.run import TrainJob
@@ -106,9 +106,9 @@ def train(
             "allowed. Ready to train."
         )
         return
-    from rich.table import Table
-
-    table = Table("task", "metric", "out of fold (95% interval)", "patients", box=None, pad_edge=False)
+    table = plain_table(
+        "task", "metric", "out of fold (95% interval)", "patients", whole=("task",), numbers=("patients",)
+    )
     for name, metrics in result.metrics.items():
         for metric, estimate in metrics.items():
             table.add_row(name, metric, show_estimate(estimate), str(estimate.n))
