@@ -344,10 +344,7 @@ class Diagnoser:
         )
 
     def compile(self, backend: str = "inductor") -> None:
-        """Let torch compile the large networks at their next use, in a minute or so; for many cases on a GPU.
-
-        Passes of the trunk that cases share (`batch_mib`) are not compiled.
-        """
+        """Let torch compile the large networks at their next use, in a minute or so; for many cases on a GPU."""
         for name in ("trunk", "image_network"):
             network = getattr(self.model, name, None)
             if network is not None:

@@ -349,9 +349,9 @@ def _rows_at_once(model: MultimodalModel, batch_mib: float) -> int:
     if config.volume is not None:
         spec = config.volume.preprocessing
         row = (len(spec.roles) * (NEIGHBOURS + 1), spec.size_pixels, spec.size_pixels)
-        return rows_that_fit(model.trunk, "slices", row, batch_mib)
+        return rows_that_fit(model.trunk, row, batch_mib)
     if config.images is not None:
-        return rows_that_fit(model.image_network, "forward", (1, *config.images.preprocessing.size_pixels), batch_mib)
+        return rows_that_fit(model.image_network, (1, *config.images.preprocessing.size_pixels), batch_mib)
     return 1
 
 

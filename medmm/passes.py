@@ -15,14 +15,13 @@ MIB = 2**20
 
 
 @torch.no_grad()
-def rows_that_fit(network: nn.Module, look: str, row: tuple[int, ...], budget_mib: float) -> int:
+def rows_that_fit(network: nn.Module, row: tuple[int, ...], budget_mib: float) -> int:
     """Return how many rows a pass of `budget_mib` has: at least one.
 
     A row is counted with the outputs of all weighted layers at once, as float32; inference keeps fewer of them.
 
     Args:
         network: Looks at rows; nothing is computed.
-        look: Name of the method that does it.
         row: Shape of one row, without the batch axis.
         budget_mib: Memory of a pass, in MiB.
     """
@@ -36,7 +35,7 @@ def rows_that_fit(network: nn.Module, look: str, row: tuple[int, ...], budget_mi
     for module in shadow.modules():
         if any(parameter.ndim > 1 for parameter in module.parameters(recurse=False)):
             module.register_forward_hook(count)
-    getattr(shadow, look)(torch.empty(1, *row, device="meta"))
+    shadow(torch.empty(1, *row, device="meta"))
     return max(1, int(budget_mib * MIB / (4 * max(sum(counts), 1))))
 
 

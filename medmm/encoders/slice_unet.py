@@ -30,6 +30,11 @@ class TrunkOutput:
     region_logits: Float[Tensor, "B R D H W"]
     features: Float[Tensor, "B F D h w"]
 
+    @classmethod
+    def of_slices(cls, logits: Float[Tensor, "N R H W"], features: Float[Tensor, "N F h w"], n: int) -> "TrunkOutput":
+        """Join the slices of `n` volumes of one depth, one volume after the other."""
+        return cls(*(values.unflatten(0, (n, -1)).transpose(1, 2) for values in (logits, features)))
+
 
 @dataclass(frozen=True, slots=True)
 class Levels:
@@ -41,7 +46,7 @@ class Levels:
 
 
 class SliceUNet(nn.Module):
-    """A network over slices with their neighbours; `TRUNKS` has those there are. `forward` is for whole volumes."""
+    """A network over slices with their neighbours (see `with_neighbours`); `look` shows it a volume."""
 
     n_features: int
 
@@ -53,17 +58,8 @@ class SliceUNet(nn.Module):
         """Logits and features of what `encode` gave. Attributions attach to `levels.quarter`."""
         raise NotImplementedError
 
-    def slices(self, stacks: Float[Tensor, "N S H W"]) -> tuple[Float[Tensor, "N R H W"], Float[Tensor, "N F h w"]]:
-        """Logits and features of slices that already hold their neighbours and presence channels."""
+    def forward(self, stacks: Float[Tensor, "N S H W"]) -> tuple[Float[Tensor, "N R H W"], Float[Tensor, "N F h w"]]:
         return self.decode(self.encode(stacks))
-
-    def forward(self, volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]) -> TrunkOutput:
-        batch, _, depth = volume.shape[:3]
-        logits, features = self.slices(with_neighbours(volume, present).flatten(0, 1))
-        return TrunkOutput(
-            region_logits=logits.unflatten(0, (batch, depth)).transpose(1, 2),
-            features=features.unflatten(0, (batch, depth)).transpose(1, 2),
-        )
 
 
 class BasicSliceUNet(SliceUNet):
@@ -111,22 +107,29 @@ def resized_like(maps: Float[Tensor, "N F *s"], other: Float[Tensor, "N G H W"])
 
 def look(trunk: SliceUNet, volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]) -> TrunkOutput:
     """What the trunk sees, with regions averaged (as probabilities) over the volume and its left-right mirror image."""
-    plain = trunk(volume, present)
-    mirrored = trunk(volume.flip(-1), present).region_logits.flip(-1)
-    mean = mean_logits(plain.region_logits.float(), mirrored.float())
-    return TrunkOutput(region_logits=mean, features=plain.features.float())
+    stacks = with_neighbours(volume, present).flatten(0, 1)
+    plain, features = trunk(stacks)
+    mirrored, _ = trunk(stacks.flip(-1))
+    return TrunkOutput.of_slices(mean_logits(plain, mirrored.flip(-1)), features.float(), len(volume))
 
 
 def look_together(trunk: SliceUNet, cases: Sequence[tuple[Tensor, Tensor]], rows_at_once: int) -> list[TrunkOutput]:
     """What `look` says of several (volume, present) with batches of one, in shared passes (see `medmm.passes`)."""
-    stacks = [with_neighbours(volume, present)[0] for volume, present in cases]
-    both_ways = [torch.cat([stack, stack.flip(-1)]) for stack in stacks]
-    found = []
-    for logits, features in in_passes(trunk.slices, both_ways, rows_at_once):
-        plain, mirrored = logits.chunk(2)
-        mean = mean_logits(plain, mirrored.flip(-1)).transpose(0, 1)[None]
-        found.append(TrunkOutput(mean, features.chunk(2)[0].float().transpose(0, 1)[None]))
-    return found
+    stacks = [with_mirrored(with_neighbours(volume, present)[0]) for volume, present in cases]
+    return [TrunkOutput.of_slices(*without_mirrored(*answer), 1) for answer in in_passes(trunk, stacks, rows_at_once)]
+
+
+def with_mirrored(stacks: Float[Tensor, "N S H W"]) -> Float[Tensor, "M S H W"]:
+    """Slices, and after them their left-right mirror images."""
+    return torch.cat([stacks, stacks.flip(-1)])
+
+
+def without_mirrored(
+    logits: Float[Tensor, "M R H W"], features: Float[Tensor, "M F h w"]
+) -> tuple[Float[Tensor, "N R H W"], Float[Tensor, "N F h w"]]:
+    """What the trunk says of `with_mirrored`: logits averaged over both, features of the slices as they are."""
+    plain, mirrored = logits.chunk(2)
+    return mean_logits(plain, mirrored.flip(-1)), features.chunk(2)[0].float()
 
 
 def mean_logits(first: Float[Tensor, "*B"], second: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:

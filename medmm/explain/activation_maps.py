@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from medmm.encoders.slice_unet import TrunkOutput, mean_logits, with_neighbours
+from medmm.encoders.slice_unet import TrunkOutput, with_mirrored, with_neighbours, without_mirrored
 from medmm.explain.question import VolumeQuestion
 
 
@@ -24,15 +24,10 @@ def attend(question: VolumeQuestion) -> tuple[Float[Tensor, "F D h w"], Float[Te
     trunk = question.reader.model.trunk
     stacks = with_neighbours(question.volume, question.present)[0]
     with torch.no_grad():
-        levels = trunk.encode(torch.cat([stacks, stacks.flip(-1)]))
+        levels = trunk.encode(with_mirrored(stacks))
     with torch.enable_grad():
         quarter = levels.quarter.detach().requires_grad_()
-        logits, features = trunk.decode(replace(levels, quarter=quarter))
-        plain, mirrored = logits.chunk(2)
-        seen = TrunkOutput(
-            region_logits=mean_logits(plain, mirrored.flip(-1)).transpose(0, 1)[None],
-            features=features.chunk(2)[0].transpose(0, 1)[None],
-        )
+        seen = TrunkOutput.of_slices(*without_mirrored(*trunk.decode(replace(levels, quarter=quarter))), 1)
         margin = question.margin_of(seen, question.volume)
         (gradient,) = torch.autograd.grad(margin.sum(), quarter)
     return _side_by_side(quarter.detach()), _side_by_side(gradient)

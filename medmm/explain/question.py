@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from medmm.config import TaskSpec
-from medmm.encoders.slice_unet import SliceUNet, TrunkOutput, look, mean_logits, with_neighbours
+from medmm.encoders.slice_unet import SliceUNet, TrunkOutput, look, with_mirrored, with_neighbours, without_mirrored
 from medmm.encoders.volume import summarise
 from medmm.explain.gradients import margin
 from medmm.heads import probabilities
@@ -114,6 +114,4 @@ def look_at_slices(
 ) -> tuple[Float[Tensor, "N R H W"], Float[Tensor, "N F h w"]]:
     """Region logits and features of some slices, as `look` gives them for all."""
     stacks = with_neighbours(volume, present)[0, rows]
-    both, features = trunk.slices(torch.cat([stacks, stacks.flip(-1)]))
-    plain, mirrored = both.chunk(2)
-    return mean_logits(plain, mirrored.flip(-1)), features.chunk(2)[0].float()
+    return without_mirrored(*trunk(with_mirrored(stacks)))

@@ -121,7 +121,7 @@ class WhereTraining(lightning.LightningModule):
 
     def _loss(self, stacks: Tensor, regions: Tensor, present: Tensor) -> Tensor:
         flags = present.to(stacks.dtype)[:, :, None, None].expand(-1, -1, *stacks.shape[-2:])
-        logits = self.trunk.slices(torch.cat([stacks.flatten(1, 2), flags], dim=1))[0]
+        logits = self.trunk(torch.cat([stacks.flatten(1, 2), flags], dim=1))[0]
         loss: Tensor = self.loss(logits.float(), regions)
         return loss
 

@@ -27,7 +27,7 @@ from medmm.config import ClassSpec, GraphSpec, Labels, ModelConfig, RegionSpec, 
 from medmm.diagnose import Diagnoser
 from medmm.encoders.graph import graph_input
 from medmm.encoders.record import CategoricalField, NumericField
-from medmm.encoders.slice_unet import look, with_neighbours
+from medmm.encoders.slice_unet import TrunkOutput, look, with_neighbours
 from medmm.encoders.text import TextEncoder
 from medmm.encoders.volume import summarise
 from medmm.inputs import CaseReader, collate
@@ -181,7 +181,8 @@ def compare_with_hand(reader: CaseReader, hand: ByHand, repeats: int) -> float:
 
     def ours_everything() -> None:
         reader.model.zero_grad()
-        seen = reader.model.trunk(hand.volume, hand.present)
+        stacks = with_neighbours(hand.volume, hand.present).flatten(0, 1)
+        seen = TrunkOutput.of_slices(*reader.model.trunk(stacks), 1)
         summary = summarise(seen, hand.volume, hand.present)
         logits = reader.model(replace(hand.features, volume=summary)).logits["grade"]
         (seen.region_logits.mean() + logits.sum()).backward()

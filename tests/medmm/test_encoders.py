@@ -66,10 +66,23 @@ def test_what_the_trunk_marks_in_a_mirrored_head_is_the_mirror_image(name: Trunk
 def test_the_trunk_gives_logits_on_the_grid_and_features_at_a_quarter(name: TrunkName) -> None:
     trunk = trunk_of(name, n_sequences=2)
 
-    seen = trunk(torch.randn(1, 2, 3, 32, 64), torch.ones(1, 2, dtype=torch.bool))
+    logits, features = trunk(torch.randn(3, 8, 32, 64))
 
-    assert seen.region_logits.shape == (1, 1, 3, 32, 64)
-    assert seen.features.shape == (1, trunk.n_features, 3, 8, 16)
+    assert logits.shape == (3, 1, 32, 64)
+    assert features.shape == (3, trunk.n_features, 8, 16)
+
+
+def test_the_basic_trunk_sees_to_the_bit_what_its_network_says_called_by_hand() -> None:
+    trunk = trunk_of("basic", n_sequences=3)
+    volume, present = torch.randn(1, 3, 4, 64, 64), torch.tensor([[True, True, False]])
+    stacks = with_neighbours(volume, present)[0]
+
+    with torch.no_grad():
+        seen = look(trunk, volume, present)
+        plain, mirrored = trunk.unet(stacks), trunk.unet(stacks.flip(-1)).flip(-1)
+
+    mean = torch.logit((plain.sigmoid() + mirrored.sigmoid()) / 2, eps=1e-6)
+    assert torch.equal(seen.region_logits[0].transpose(0, 1), mean)
 
 
 @pytest.mark.parametrize("n_sequences", [1, 3])

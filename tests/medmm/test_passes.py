@@ -40,10 +40,15 @@ def diagnoser(batch_mib: float, *, reads_images: bool = False) -> Diagnoser:
 def mib_for(rows: int, *, reads_images: bool = False) -> float:
     """A budget that so many rows fit into, and not one more."""
     model = diagnoser(0, reads_images=reads_images).model
-    network, look, row = (
-        (model.image_network, "forward", (1, 32, 32)) if reads_images else (model.trunk, "slices", (8, 32, 32))
-    )
-    return (rows + 0.5) / rows_that_fit(network, look, row, 1000.0) * 1000.0
+    network, row = (model.image_network, (1, 32, 32)) if reads_images else (model.trunk, (8, 32, 32))
+    return (rows + 0.5) / rows_that_fit(network, row, 1000.0) * 1000.0
+
+
+def sizes_of_passes(model: Diagnoser) -> list[int]:
+    """Grows by the rows of each pass that the trunk takes."""
+    sizes: list[int] = []
+    model.model.trunk.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    return sizes
 
 
 @pytest.mark.parametrize("reads_images", [False, True])
@@ -91,9 +96,8 @@ def test_each_case_of_a_batch_can_be_explained() -> None:
 
 
 def test_the_large_network_sees_several_cases_in_one_pass() -> None:
-    model, seen = diagnoser(mib_for(64)), []
-    slices = model.model.trunk.slices
-    model.model.trunk.slices = lambda stacks: seen.append(len(stacks)) or slices(stacks)  # type: ignore[method-assign]
+    model = diagnoser(mib_for(64))
+    seen = sizes_of_passes(model)
 
     model.read_together(cases())
     for case in cases():
@@ -104,15 +108,28 @@ def test_the_large_network_sees_several_cases_in_one_pass() -> None:
 
 
 def test_a_large_case_takes_several_passes_of_the_same_memory() -> None:
-    model, seen = diagnoser(mib_for(8)), []
-    slices = model.model.trunk.slices
-    model.model.trunk.slices = lambda stacks: seen.append(len(stacks)) or slices(stacks)  # type: ignore[method-assign]
+    model = diagnoser(mib_for(8))
+    seen = sizes_of_passes(model)
     large = cases((20,))[0]
 
     model.read_together([large])
 
     assert model.size_of(large) == 5.0
     assert seen == [8] * 5
+
+
+@pytest.mark.slow
+def test_shared_passes_are_compiled_too() -> None:
+    apart, shared, graphs = diagnoser(mib_for(16)), diagnoser(mib_for(16)), []
+    case = cases()[0]
+
+    shared.compile(backend=lambda graph, _: graphs.append(graph) or graph.forward)  # type: ignore[arg-type]  # a backend by itself, to count what is compiled
+
+    ours, theirs = shared.view(case).seen, apart.view(case).seen
+    assert graphs
+    assert ours is not None
+    assert theirs is not None
+    torch.testing.assert_close(ours.region_logits, theirs.region_logits, rtol=1e-4, atol=1e-4)
 
 
 def test_without_a_budget_every_case_is_alone() -> None:
@@ -151,7 +168,7 @@ def test_passes_have_one_size_and_rows_go_back_to_their_case() -> None:
 def test_twice_the_memory_holds_twice_the_rows() -> None:
     trunk = diagnoser(0).model.trunk
 
-    rows = [rows_that_fit(trunk, "slices", (8, 32, 32), budget) for budget in (0.001, 100, 200)]
+    rows = [rows_that_fit(trunk, (8, 32, 32), budget) for budget in (0.001, 100, 200)]
 
     assert rows[0] == 1
     assert rows[2] == pytest.approx(2 * rows[1], abs=1)
