@@ -121,6 +121,8 @@ class TaskSpec(_Spec):
 
     `laterality` is for location tasks: `folded` where left and right give the same answer. The classes of `survival`
     tasks are intervals of time, the last without an end; those of `ranking` tasks candidates known by their concepts.
+    `follows` names a ranking task whose candidates this task's classes group, as kinds of disease group diagnoses: what
+    is ranked answers this question, too (`medmm.following`).
     """
 
     name: str
@@ -133,6 +135,7 @@ class TaskSpec(_Spec):
     edges: tuple[float, ...] = ()
     unit: str = ""
     hazards: Literal["free", "proportional"] = "free"
+    follows: str = ""
 
     @model_validator(mode="after")
     def _classes_fit(self) -> Self:
@@ -141,6 +144,9 @@ class TaskSpec(_Spec):
             raise ValueError("Expected at least two classes (got one).")
         if self.source == "location" and self.kind not in ("exclusive", "ordinal"):
             raise ValueError(f"Expected a location task to be exclusive or ordinal (got {self.kind}).")
+        if self.follows and (self.source != "fusion" or self.kind not in ("exclusive", "ordinal")):
+            got = f"{self.source}, {self.kind}"
+            raise ValueError(f"Expected a task that follows a ranking to be fused, exclusive or ordinal (got {got}).")
         self._check_edges()
         if self.calibration.thresholds and len(self.calibration.thresholds) != len(self.classes):
             raise ValueError("Expected a threshold for every class, or none.")
@@ -208,6 +214,14 @@ class Labels(_Spec):
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
         _check_unique("task", [item.name for item in self.tasks])
+        return self
+
+    @model_validator(mode="after")
+    def _follow_rankings(self) -> Self:
+        rankings = {item.name for item in self.tasks if item.kind == "ranking" and item.source == "fusion"}
+        for task in self.tasks:
+            if task.follows and task.follows not in rankings:
+                raise ValueError(f"Expected {task.name} to follow a ranking task (got {task.follows!r}).")
         return self
 
     def task(self, name: str) -> TaskSpec:

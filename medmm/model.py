@@ -4,6 +4,7 @@ trunk (volume) ─ summarise ─┐  (or: network (images) ─ pool)
 text states ────────────────┤ tokens ─ fusion by name ─ heads + concept anchors ─┐
 record values ──────────────┤          each modality's own heads ───────────────┤ mixed ─ logits of fusion tasks
 subgraph, walk scores ──────┘                                                   ┘
+logits of a ranking task ────── what is known of its candidates ─────────────── added to those of tasks that follow it
 position of the region ─────── location heads ───────────────────────────────── logits of location tasks
 """
 
@@ -24,6 +25,7 @@ from medmm.encoders.text import TextTokens
 from medmm.encoders.tokens import Tokens
 from medmm.encoders.trunks import build_trunk
 from medmm.encoders.volume import VolumeSummary, VolumeTokens, summary_widths
+from medmm.following import FollowedRanking
 from medmm.fusion.base import Fused
 from medmm.fusion.kinds import fusion_kind
 from medmm.location import LocationHead
@@ -76,7 +78,10 @@ class ModelInputs:
 
 @dataclass(frozen=True, slots=True)
 class ModelOutput:
-    """`logits` by task (B, L); `own_logits` by task (B, M, L): each modality alone; what fusion did."""
+    """`logits` by task (B, L); `own_logits` by task (B, M, L): each modality's own decision; what fusion did.
+
+    What a ranking says of tasks that follow it is in `logits` alone.
+    """
 
     logits: Mapping[str, Tensor]
     own_logits: Mapping[str, Tensor]
@@ -130,6 +135,13 @@ class MultimodalModel(nn.Module):
         self.locations = nn.ModuleDict(
             {task.name: LocationHead(len(task.classes), task.laterality) for task in labels.location_tasks()}
         )
+        self.following = nn.ModuleDict(
+            {
+                task.name: FollowedRanking(len(labels.task(task.follows).classes), len(task.classes))
+                for task in labels.fusion_tasks()
+                if task.follows
+            }
+        )
 
     def forward(self, inputs: ModelInputs) -> ModelOutput:
         tokens = self.tokens(inputs)
@@ -140,6 +152,8 @@ class MultimodalModel(nn.Module):
             walk = inputs.walk.get(name) if inputs.walk is not None else None
             sources = inputs.sources.get(name) if inputs.sources is not None else None
             logits[name], own_logits[name] = decision(fused, inputs.present, walk, text, sources)
+        for name, followed in self.following.items():
+            logits[name] = logits[name] + followed(logits[self.labels.task(name).follows])
         if inputs.volume is not None:
             for name, head in self.locations.items():
                 logits[name] = head(inputs.volume.position)

@@ -18,17 +18,7 @@ class SourceMatch:
     """Scores of candidates, each a name and its concept in the graph (empty where the graph does not know it)."""
 
     def __init__(self, graph: KnowledgeGraph, candidates: Sequence[tuple[str, str]]) -> None:
-        self._index = LexicalIndex(
-            [
-                candidate_text(
-                    graph,
-                    Candidate(
-                        key=name, names=(name,), concepts={graph.index(concept): 1.0} if concept in graph else {}
-                    ),
-                )
-                for name, concept in candidates
-            ]
-        )
+        self._index = LexicalIndex([said_of(graph, name, concept) for name, concept in candidates])
 
     def scores(self, text: str) -> np.ndarray:
         """Return float32 (L,) in deviations from the candidates' mean; 0 where the text tells none from the others."""
@@ -36,6 +26,12 @@ class SourceMatch:
         spread = float(found.std())
         result: np.ndarray = ((found - found.mean()) / spread if spread > 0 else found * 0).astype(np.float32)
         return result
+
+
+def said_of(graph: KnowledgeGraph, name: str, concept: str) -> str:
+    """Return what the graph's sources say of a candidate; its name where the graph does not know the concept."""
+    concepts = {graph.index(concept): 1.0} if concept in graph else {}
+    return candidate_text(graph, Candidate(key=name, names=(name,), concepts=concepts))
 
 
 _KNOWN: "WeakKeyDictionary[KnowledgeGraph, dict[tuple[tuple[str, str], ...], SourceMatch]]" = WeakKeyDictionary()

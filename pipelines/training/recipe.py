@@ -57,6 +57,7 @@ class TaskRecipe(_Part):
     edges: tuple[float, ...] = Field((), description="of a survival task's intervals, or of a regression task's bins")
     unit: str = Field("", description="of the edges")
     hazards: Literal["free", "proportional"] = Field("free", description="survival: Cox's model is `proportional`")
+    follows: str = Field("", description="a ranking task whose candidates the classes group")
 
     @model_validator(mode="after")
     def _is_a_task(self) -> Self:
@@ -82,6 +83,7 @@ class TaskRecipe(_Part):
             edges=self.edges,
             unit=self.unit,
             hazards=self.hazards,
+            follows=self.follows,
             calibration=Calibration(coverage=self.coverage),
         )
 
@@ -257,6 +259,10 @@ class Recipe(_Part):
             raise ValueError(
                 f"validation.stratify names no task ({unknown[0]!r}; tasks are {', '.join(sorted(names))})"
             )
+        rankings = {task.name for task in self.tasks if task.kind == "ranking"}
+        lost = [task for task in self.tasks if task.follows and task.follows not in rankings]
+        if lost:
+            raise ValueError(f"{lost[0].name} follows no ranking task of this recipe ({lost[0].follows!r})")
         if any(task.source == "location" for task in self.tasks) and self.model.volume is None:
             raise ValueError('a task with source "location" needs [model.volume]')
         if self.training.images is not None and self.model.images is None:

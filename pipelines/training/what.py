@@ -26,6 +26,7 @@ from medmm.inputs import CaseFeatures, CaseReader, collate
 from medmm.location import LocationHead, location_terms
 from medmm.model import ModelInputs, ModelOutput, MultimodalModel
 from medmm.objectives.balance import TaskBalance
+from pipelines.training.following import fit_following
 from pipelines.training.images import ImageBatch, ImageFeed, look
 from pipelines.training.objectives import ObjectiveLosses, Objectives, loss_of_hurt_pixels
 from pipelines.training.trainer import VALIDATION_LOSS, EpochSampler, Watch, fit_quietly
@@ -215,6 +216,7 @@ def train_what(
     fixed = features if images is None else [replace(item, images=None) for item in features]
     _fit_statistics(model, [fixed[row] for row in rows])
     set_names(reader, [features[row] for row in rows])
+    fit_following(reader, seen)
     weights = {
         task.name: _class_weights(task, seen[task.name], settings.is_balanced) for task in model.labels.fusion_tasks()
     }

@@ -13,12 +13,9 @@ from scipy import sparse
 from pipelines.recipes.radiology_cases.cases import CaseInput, Diagnosis
 from pipelines.recipes.radiology_cases.features import TEXT_SETTINGS, Features
 from pipelines.recipes.radiology_cases.labels import CASE_TASKS, PICTURE_TASKS, Labels
-from pipelines.recipes.radiology_cases.lexicon import (
-    Lexicon,
-    Linear,
-    fit_lexicon,
-    fit_linear,
-)
+from pipelines.training.following import chances_given
+from pipelines.training.lexicon import Lexicon, fit_lexicon
+from pipelines.training.linear import Linear, fit_linear
 
 # Inverse strengths of the classifiers' penalties, and strengths of the ridge maps', set by hand.
 _PICTURE_C, _MEANING_C, _WORD_C, _NAME_C, _RECORD_C = 3e-3, 25.0, 10.0, 4.0, 1.0
@@ -139,17 +136,10 @@ def centred_names(names: np.ndarray) -> np.ndarray:
 
 def diagnosis_table(diagnoses: Sequence[Diagnosis], names: np.ndarray, labels: Labels, task: str) -> np.ndarray:
     """Return chances (n, L) of each class given a diagnosis: from its training cases and from its name."""
-    n_classes = len(CASE_TASKS[task])
     spoken = [" ; ".join(one.names) for one in diagnoses]
     letters = fit_lexicon(spoken).vectors(spoken)
     described = sparse.hstack([names * _NAME_VECTOR, letters], format="csr")
-    rows = np.flatnonzero((labels.diagnosis >= 0) & (labels.case[task] >= 0))
-    diagnosis, target = labels.diagnosis[rows], labels.case[task][rows]
-    guessed = fit_linear(described[diagnosis], target, n_classes, c=_NAME_C, is_balanced=False)
-    counts = np.zeros((len(diagnoses), n_classes))
-    np.add.at(counts, (diagnosis, target), 1)
-    result: np.ndarray = (counts + guessed.probabilities(described)) / (counts.sum(axis=1, keepdims=True) + 1)
-    return result
+    return chances_given(described, labels.diagnosis, labels.case[task], len(CASE_TASKS[task]), c=_NAME_C)
 
 
 def _standard(features: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:

@@ -8,8 +8,8 @@ import numpy as np
 from pipelines.recipes.radiology_cases.experts import Experts
 from pipelines.recipes.radiology_cases.features import Features
 from pipelines.recipes.radiology_cases.labels import PICTURE_TASKS, Labels
-from pipelines.recipes.radiology_cases.lexicon import Linear, fit_linear
 from pipelines.recipes.radiology_cases.pairing import Pairing, fit_pairing
+from pipelines.training.linear import Linear, fit_linear
 
 ATTRIBUTES = (
     "location",

@@ -13,10 +13,11 @@ from safetensors.numpy import load_file, save_file
 from medmm.errors import UsageError
 from pipelines.recipes.radiology_cases.cases import Diagnosis
 from pipelines.recipes.radiology_cases.experts import Experts
-from pipelines.recipes.radiology_cases.lexicon import Lexicon, Linear
 from pipelines.recipes.radiology_cases.matching import Matching
 from pipelines.recipes.radiology_cases.model import RadiologyModel
 from pipelines.recipes.radiology_cases.pairing import Pairing
+from pipelines.training.lexicon import Lexicon
+from pipelines.training.linear import Linear
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _FORMAT = 1

@@ -50,13 +50,14 @@ from pipelines.recipes.radiology_cases.features import (
     text_of,
 )
 from pipelines.recipes.radiology_cases.labels import Labels, labels_of
-from pipelines.recipes.radiology_cases.lexicon import fit_lexicon, fit_linear
 from pipelines.recipes.radiology_cases.model import Answers, Parts, answer, fit_parts, weigh
 from pipelines.recipes.radiology_cases.opinions import Controls
 from pipelines.recipes.radiology_cases.pictures import SIZE, read_pictures, to_square
 from pipelines.recipes.radiology_cases.pool import fit_weights, folds, mean_by, pooled, standardised
 from pipelines.recipes.radiology_cases.predict import write_answers
 from pipelines.recipes.radiology_cases.storage import load, save
+from pipelines.training.lexicon import fit_lexicon
+from pipelines.training.linear import fit_linear
 
 ORGANS = ("liver", "brain", "kidney", "spine", "lung")
 DISEASES = ("cyst", "abscess")

@@ -42,6 +42,8 @@ def test_another_manifest_can_be_given(tmp_path: Path) -> None:
         ('source = "location"', 'source = "nowhere"', "tasks.1.source is not valid", ""),
         ('name = "tiny-train"', "version = '1'", "key 'name' is missing", ""),
         ('stratify = ["side"]', 'stratify = ["grade"]', "stratify names no task", ""),
+        ('name = "kind"', 'name = "kind"\nfollows = "side"', "kind follows no ranking task", ""),
+        ('name = "side"', 'name = "side"\nfollows = "kind"', "tasks.1 is not valid", ""),
     ],
 )
 def test_what_is_wrong_is_named_with_line_key_and_nearest_name(

@@ -1,4 +1,4 @@
-"""What words say: TF-IDF over hashed words and letter sequences, and classifiers whose weights are plain arrays."""
+"""What words say: TF-IDF over hashed words and letter sequences."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, HashingVectorizer
-from sklearn.linear_model import LogisticRegression
 
 _SPACE = 2**18
 _NO_WORDS = re.compile(r"\d+")
@@ -54,49 +53,3 @@ def fit_lexicon(texts: Sequence[str], at_least: int = 2) -> Lexicon:
 def _unit(rows: sparse.csr_matrix) -> sparse.csr_matrix:
     lengths = np.sqrt(rows.multiply(rows).sum(axis=1)).reshape(-1)
     return sparse.diags_array(1 / np.maximum(np.asarray(lengths).ravel(), 1e-9)) @ rows
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Linear:
-    """A softmax classifier: weights (L, F) and bias (L,)."""
-
-    weights: np.ndarray
-    bias: np.ndarray
-
-    def probabilities(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
-        """Return (N, L)."""
-        logits = np.asarray(features @ self.weights.T) + self.bias
-        chances = np.exp(logits - logits.max(axis=1, keepdims=True))
-        result: np.ndarray = chances / chances.sum(axis=1, keepdims=True)
-        return result
-
-
-NEVER_SEEN = -12.0  # logit of a class without a training case
-
-
-def fit_linear(
-    features: np.ndarray | sparse.csr_matrix,
-    truth: np.ndarray,
-    n_classes: int,
-    *,
-    c: float,
-    is_balanced: bool = True,
-) -> Linear:
-    """Return logistic regression on the rows with a known class (truth -1 where unknown)."""
-    rows = np.flatnonzero(truth >= 0)
-    weights, bias = (
-        np.zeros((n_classes, features.shape[1])),
-        np.full(n_classes, NEVER_SEEN),
-    )
-    present = np.unique(truth[rows])
-    if len(present) < 2:
-        bias[present] = 0.0
-        return Linear(weights=weights, bias=bias if len(present) else np.zeros(n_classes))
-    fitted = LogisticRegression(C=c, max_iter=300, tol=1e-3, class_weight="balanced" if is_balanced else None)
-    fitted.fit(features[rows], truth[rows])
-    coefficients, intercepts = fitted.coef_, fitted.intercept_
-    if len(present) == 2:  # scikit-learn keeps one row for two classes
-        coefficients = np.concatenate([-coefficients, coefficients]) / 2
-        intercepts = np.concatenate([-intercepts, intercepts]) / 2
-    weights[present], bias[present] = coefficients, intercepts
-    return Linear(weights=weights, bias=bias)
