@@ -265,6 +265,29 @@ class ModalityShare:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateShare:
+    """A candidate of a ranking, and its part (0-1) of what the ranking says for the target of a task that follows."""
+
+    name: str
+    title: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankingShare:
+    """What a ranking did to the target's probability: `attribution` is how much that falls where it is not followed.
+
+    A part of what the modalities' shares say, not one more of them. `task` and `title` are the ranking's;
+    `candidates` those that speak most for the target, the strongest first.
+    """
+
+    task: str
+    title: str
+    attribution: float
+    candidates: tuple[CandidateShare, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RemovedPart:
     """A sentence of the report (`start`, `end` count characters) or a concept (`concept` is its id, no offsets)."""
 
@@ -337,6 +360,7 @@ class TaskExplanation:
     sentences: tuple[SentenceAttribution, ...] = ()
     text_method: str = ""
     counterfactuals: tuple[Counterfactual, ...] = ()
+    ranking: RankingShare | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 from medmm.config import TaskSpec
 from medmm.explain.checks import CaseTests
 from medmm.explain.counterfactual import counterfactuals
+from medmm.explain.following import ranking_share
 from medmm.explain.gradients import Contributions, contributions, trace
 from medmm.explain.graph import concept_attributions, evidence_paths, mention_evidence
 from medmm.explain.images import ask_images, cells_by_method, cells_to_attributions
@@ -179,4 +180,5 @@ def _with_shares(explained: TaskExplanation, case: _CaseInParts, task: TaskSpec)
     index, record = task.index(explained.target), case.view.case.record
     shares, baseline = modality_shares(case.reader, case.answers, task, index)
     fields = () if record is None else field_attributions(case.reader, case.answers, record, task, index)
-    return replace(explained, fields=fields, modalities=shares, baseline_probability=baseline)
+    ranking = ranking_share(case.reader, case.inputs, task, index)
+    return replace(explained, fields=fields, modalities=shares, baseline_probability=baseline, ranking=ranking)

@@ -18,6 +18,7 @@ from medmm.results import (
     ExplanationCheck,
     MentionEvidence,
     ModelIdentity,
+    RankingShare,
     Region,
     SentenceAttribution,
     TaskExplanation,
@@ -147,6 +148,19 @@ def _why(why: TaskExplanation, regions: Mapping[str, Region], heatmap_names: set
         sentences=tuple(_word(part) for part in why.sentences if np.isfinite(part.value)),
         text_method=why.text_method,
         counterfactuals=tuple(_counterfactual(part) for part in why.counterfactuals),
+        ranking=None if why.ranking is None else _ranking(why.ranking),
+    )
+
+
+def _ranking(ranking: RankingShare) -> doc.RankingPart:
+    return doc.RankingPart(
+        task=ranking.task,
+        title=ranking.title,
+        attribution=rounded(ranking.attribution),
+        candidates=tuple(
+            doc.CandidatePart(name=part.name, title=part.title, share=rounded(part.share))
+            for part in ranking.candidates
+        ),
     )
 
 

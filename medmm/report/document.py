@@ -103,6 +103,23 @@ class FieldPart(_Part):
     attribution: float
 
 
+class CandidatePart(_Part):
+    """A candidate of a ranking and its part of what the ranking says for the target."""
+
+    name: str
+    title: str
+    share: float
+
+
+class RankingPart(_Part):
+    """What following a ranking did to the target's probability; the modalities' shares hold it already."""
+
+    task: str
+    title: str
+    attribution: float
+    candidates: tuple[CandidatePart, ...]
+
+
 class ConceptPart(_Part):
     """A knowledge-graph concept and its signed attribution."""
 
@@ -160,6 +177,7 @@ class WhyPart(_Part):
     sentences: tuple[WordPart, ...] = ()
     text_method: str = ""
     counterfactuals: tuple[CounterfactualPart, ...] = ()
+    ranking: RankingPart | None = Field(None, description="Of the task that this one follows, where it follows one")
 
 
 class EstimatePart(_Part):

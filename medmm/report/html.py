@@ -116,6 +116,7 @@ class _TaskView:
     classes: list[dict[str, Any]]
     shares: list[dict[str, Any]]
     fields: list[dict[str, Any]]
+    ranking: str
     concepts: list[dict[str, Any]]
     paths: list[dict[str, Any]]
     failed_checks: int
@@ -156,6 +157,7 @@ def _task_view(number: int, name: str, task: TaskPart, texts: Texts) -> _TaskVie
         fields=_bars([(texts.known("field", part.name), part.attribution, part) for part in why.fields], _ROWS_SHOWN)
         if why
         else [],
+        ranking=_ranking(task, texts),
         concepts=_bars([(part.name, part.value, part) for part in why.concepts], _CONCEPTS_SHOWN) if why else [],
         paths=[{"path": path, "drawing": draw_path(path, texts)} for path in why.paths[:_PATHS_SHOWN]] if why else [],
         failed_checks=sum(not check.is_passed for check in why.checks) if why else 0,
@@ -165,6 +167,16 @@ def _task_view(number: int, name: str, task: TaskPart, texts: Texts) -> _TaskVie
         reason=texts.said(task.abstain_reason),
         checks=[(check, texts.said(check.sentence)) for check in why.checks] if why else [],
     )
+
+
+def _ranking(task: TaskPart, texts: Texts) -> str:
+    """What the ranking that the task follows did to its answer."""
+    ranking = task.why.ranking if task.why else None
+    if task.why is None or ranking is None:
+        return ""
+    names = ", ".join(f"{part.title} ({part.share:.2f})" for part in ranking.candidates)
+    target, effect = title_of(task, task.why.target), f"{ranking.attribution:+.3f}"
+    return texts("why.ranking", ranking=ranking.title, target=target, effect=effect, names=names)
 
 
 def _sentences(why: WhyPart, texts: Texts) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from medmm.results import (
+    CandidateShare,
     ClassLabel,
     ConceptAttribution,
     Diagnosis,
@@ -19,6 +20,7 @@ from medmm.results import (
     ModelIdentity,
     OutOfDistribution,
     PathHop,
+    RankingShare,
     Region,
     SimilarCase,
     TaskExplanation,
@@ -156,6 +158,12 @@ def _why(task: str, target: str, write: Callable[[str], str]) -> TaskExplanation
             ModalityShare(modality="text", is_present=True, share=-0.05),
         ),
         baseline_probability=0.6,
+        ranking=RankingShare(
+            task="disease",
+            title=write("Disease"),
+            attribution=0.04,
+            candidates=(CandidateShare(name=write("glioma"), title=write("Glioma"), share=0.75),),
+        ),
         checks=(
             ExplanationCheck(
                 name=write("deletion"), value=0.7, reference=0.4, is_passed=True, sentence=write("Deletion works.")
