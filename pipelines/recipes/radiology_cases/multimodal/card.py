@@ -23,6 +23,7 @@ the case were one out of such a collection, and knows no normal case.
 Frozen: EfficientNet-Lite0 with ImageNet weights, a vector a picture; MiniLM, a vector a sentence; walks over the
 knowledge graph from the concepts that the text affirms. Learned: tokens, hybrid fusion, heads. Diagnoses are ranked by
 their names, their concepts, and what the graph's sources say of them, so one without a training case can come first.
+Place and kind also follow from that ranking, by what is known of each diagnosis from training cases, names and sources.
 Calibration: temperature and conformal sets from out-of-fold answers.
 
 ## Results

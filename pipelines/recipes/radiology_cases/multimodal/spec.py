@@ -10,7 +10,7 @@ from medmm.encoders.text import MINILM
 from pipelines.recipes.radiology_cases.cases import LOCATIONS, SUPERCLASSES, Diagnosis
 from pipelines.training.what import WhatSettings
 
-VERSION = "0.2.0"
+VERSION = "0.3.0"
 LOCATION, SUPERCLASS, DIAGNOSIS = "location", "superclass", "diagnosis"
 TEXT_WIDTH = 384  # of MiniLM
 # Minutes on one core: on frozen features there is little to learn from some 500 cases.
@@ -48,6 +48,7 @@ def build_labels(diagnoses: Sequence[Diagnosis], graph: KnowledgeGraph) -> Label
                 name=LOCATION,
                 title="Location",
                 kind="exclusive",
+                follows=DIAGNOSIS,
                 calibration=Calibration(coverage=0.9),
                 classes=tuple(ClassSpec(name=name, title=name, concept=_PLACES[name]) for name in LOCATIONS),
             ),
@@ -55,6 +56,7 @@ def build_labels(diagnoses: Sequence[Diagnosis], graph: KnowledgeGraph) -> Label
                 name=SUPERCLASS,
                 title="Kind of disease",
                 kind="exclusive",
+                follows=DIAGNOSIS,
                 calibration=Calibration(coverage=0.8, max_set_size=3),
                 classes=tuple(
                     ClassSpec(name=name, title=_KINDS[name][0], concept=_KINDS[name][1]) for name in SUPERCLASSES
