@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from pipelines.cli.console import stdout
+
 app = typer.Typer(help=__doc__, no_args_is_help=True)
-console = Console(width=160)
+console = stdout()
 
 
 @app.command()
