@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from medmm.config import MODALITIES
 from medmm.encoders.names import NAME_WIDTH
 from medmm.encoders.text_match import TextMatch
 from medmm.encoders.tokens import Tokens
@@ -16,7 +17,7 @@ from medmm.hierarchy import as_buffer, constrain
 from medmm.results import TaskKind
 
 CONCEPT_WIDTH = 2 * NAME_WIDTH
-TEXT, GRAPH = 1, 3  # of `medmm.config.MODALITIES`
+TEXT, GRAPH = MODALITIES.index("text"), MODALITIES.index("graph")
 # Deviations among the candidates to logits of one modality among several; few steps of training hardly move it.
 # Chosen on training cases of MedPix.
 _SOURCE_WEIGHT = 2.5

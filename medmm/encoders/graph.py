@@ -1,7 +1,7 @@
 """Graph attention over the part of the knowledge graph that a case touches.
 
-The subgraph is cut out around the case's evidence by personalised PageRank (kg room); here it becomes node features,
-passes graph attention layers with a relation embedding on each edge, and is read out by learned queries.
+The subgraph is cut out around the case's evidence by personalised PageRank (`kg.subgraph`); here it becomes node
+features, passes graph attention layers with a relation embedding on each edge, and is read out by learned queries.
 """
 
 from dataclasses import dataclass

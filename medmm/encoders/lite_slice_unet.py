@@ -72,7 +72,7 @@ class LiteSliceUNet(SliceUNet):
     def decode(self, levels: Levels) -> tuple[Float[Tensor, "N R H W"], Float[Tensor, "N F h w"]]:
         half = self.head(self.up[-1](_joined(levels.quarter, levels.skips[0])))
         logits = nn.functional.interpolate(half, scale_factor=2, mode="bilinear", align_corners=False)
-        return logits, torch.cat([resized_like(levels.deepest, levels.quarter), levels.quarter], dim=1)
+        return logits, levels.features()
 
 
 def _stages_of(body: nn.Sequential) -> nn.ModuleList:

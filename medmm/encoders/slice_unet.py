@@ -44,6 +44,10 @@ class Levels:
     quarter: Float[Tensor, "N F h w"]
     deepest: Float[Tensor, "N F H16 W16"]
 
+    def features(self) -> Float[Tensor, "N F h w"]:
+        """The deepest level and the decoder's quarter resolution side by side."""
+        return torch.cat([resized_like(self.deepest, self.quarter), self.quarter], dim=1)
+
 
 class SliceUNet(nn.Module):
     """A network over slices with their neighbours (see `with_neighbours`); `look` shows it a volume."""
@@ -97,7 +101,7 @@ class BasicSliceUNet(SliceUNet):
     def decode(self, levels: Levels) -> tuple[Float[Tensor, "N R H W"], Float[Tensor, "N F h w"]]:
         net, (full, half) = self.unet, levels.skips
         last = net.upcat_1(net.upcat_2(levels.quarter, half), full)
-        return net.final_conv(last), torch.cat([resized_like(levels.deepest, levels.quarter), levels.quarter], dim=1)
+        return net.final_conv(last), levels.features()
 
 
 def resized_like(maps: Float[Tensor, "N F *s"], other: Float[Tensor, "N G H W"]) -> Float[Tensor, "N F H W"]:

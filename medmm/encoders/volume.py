@@ -20,6 +20,7 @@ from medmm.encoders.tokens import Tokens
 VolumeTokenKind = Literal["descriptor", "features", "slices"]
 N_POSITION = 7  # centroid x y z, spread x y z, log of the marked share
 FAINT_PROBABILITY = 0.3  # below it a cell does not count for where the region lies
+HEAD_ABOVE = -0.8  # standardised intensity, mean of the present sequences: 0 is the head's mean, air lies below
 UNIFORM_WEIGHT = 1e-3  # keeps the weights defined where nothing is marked: the whole slice then counts alike
 
 
@@ -82,16 +83,20 @@ def marked_mass(probability: Float[Tensor, "*B D H W"]) -> Float[Tensor, "*B D H
     return torch.where(probability > FAINT_PROBABILITY, probability, torch.zeros_like(probability))
 
 
+def head_mask(volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]) -> Bool[Tensor, "B D H W"]:
+    """Where the head is: the present sequences are, on average, above their mean intensity, with a margin."""
+    n_present = present.sum(dim=1).clamp_min(1)[:, None, None, None]
+    return (volume.sum(dim=1) / n_present) > HEAD_ABOVE
+
+
 def lesion_position(
     probability: Float[Tensor, "B 1 D H W"], volume: Float[Tensor, "B C D H W"], present: Bool[Tensor, "B C"]
 ) -> Float[Tensor, "B 7"]:
     """Where the marked mass lies in the box around the head: x to Right, y to Anterior, z to Superior, each -1..1.
 
-    The head is where the present sequences are, on average, above their mean intensity (0 after standardising, with a
-    margin). Centroid (3), spread (3), log of marked share of the head (1).
+    Centroid (3), spread (3), log of marked share of the head (1).
     """
-    n_present = present.sum(dim=1).clamp_min(1)[:, None, None, None]
-    head = ((volume.sum(dim=1) / n_present) > -0.8).to(volume.dtype)  # (B, D, H, W)
+    head = head_mask(volume, present).to(volume.dtype)
     mass = marked_mass(probability)[:, 0]
     centroid, spread = [], []
     for axis in (3, 2, 1):  # W is x, H is y, D is z

@@ -12,13 +12,12 @@ from torch import Tensor
 
 from medmm.config import TaskSpec
 from medmm.encoders.slice_unet import SliceUNet, TrunkOutput, look, with_mirrored, with_neighbours, without_mirrored
-from medmm.encoders.volume import summarise
+from medmm.encoders.volume import head_mask, summarise
 from medmm.explain.gradients import margin
 from medmm.heads import probabilities
 from medmm.inputs import CaseReader, CaseView, collate
 from medmm.model import ModelInputs
 
-HEAD_ABOVE = -0.8  # standardised intensity, mean of the present sequences; as `lesion_position` bounds the head
 BLANK = 0.0  # the mean of the head
 
 
@@ -79,8 +78,7 @@ class VolumeQuestion:
 
     def head(self) -> Bool[Tensor, "D H W"]:
         """Cells of the head."""
-        n_present = self.present.sum().clamp_min(1)
-        return (self.volume[0].sum(dim=0) / n_present) > HEAD_ABOVE
+        return head_mask(self.volume, self.present)[0]
 
     def blank(self) -> Float[Tensor, "1 C D H W"]:
         """The volume with nothing in the head: every cell is the mean of the head, air stays air."""
