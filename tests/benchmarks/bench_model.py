@@ -4,9 +4,9 @@ One case (three MR sequences of 24 slices, a report of some 120 words, two recor
 through the model, against the same networks called one after the other by hand: MONAI's U-Net, transformers, PyG's
 layers, linear heads. Both take turns after a warm-up; the overhead is the median, with quartiles, of the ratios of
 neighbouring runs in CPU time, because what others do on a shared machine hits both alike. One thread (set
-OMP_NUM_THREADS=1). Then the graph's part and the peak memory. Random weights:
-the time does not depend on them. The text encoder is MiniLM where the extra `minilm` is installed, else left out and
-named.
+OMP_NUM_THREADS=1), and freed memory kept, because page faults hide what is measured (docs/benchmarks/model.md has the
+variables). Then the graph's part and the peak memory. Random weights: the time does not depend on them. The text
+encoder is MiniLM where the extra `minilm` is installed, else left out and named.
 """
 
 import argparse
