@@ -1,8 +1,8 @@
 """Heads: from a case embedding to the logits of a task, and from logits to probabilities.
 
 Every head gives class logits (B, L), whatever its kind, so that calibration, conformal sets and explanations treat all
-tasks alike: softmax for one-of-L tasks (ordinal, survival and ranking ones included), sigmoid for multi-label tasks. A
-value (`ValueHead`) has its own loss and interval.
+tasks alike: softmax for one-of-L tasks (ordinal, survival and ranking ones included), sigmoid for multi-label tasks.
+`ValueHead`, a piece for training loops of one's own, gives a number and its variance instead.
 """
 
 from collections.abc import Sequence
@@ -73,7 +73,13 @@ class ValueHead(nn.Module):
 
     @torch.no_grad()
     def fit(self, values: Float[Tensor, " N"]) -> None:
-        """Set mean and deviation from the training cases."""
+        """Set mean and deviation from the training cases.
+
+        Raises:
+            ValueError: There are fewer than two, which have no deviation.
+        """
+        if len(values) < 2:
+            raise ValueError(f"Expected at least two values to take a deviation of (got {len(values)}).")
         self.mean.copy_(values.mean())
         self.deviation.copy_(values.std().clamp_min(1e-6))
 

@@ -24,7 +24,13 @@ class Standardise(nn.Module):
 
     @torch.no_grad()
     def fit(self, vectors: Float[Tensor, "N F"]) -> None:
-        """Set mean and deviation from the training cases; two at least."""
+        """Set mean and deviation from the training cases.
+
+        Raises:
+            ValueError: There are fewer than two, which have no deviation.
+        """
+        if len(vectors) < 2:
+            raise ValueError(f"Expected at least two vectors to take a deviation of (got {len(vectors)}).")
         self.mean.copy_(vectors.mean(dim=0))
         self.deviation.copy_(vectors.std(dim=0).clamp_min(1e-3))
 

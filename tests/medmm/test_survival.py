@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from medmm.encoders.standard import Standardise
 from medmm.heads import ValueHead
 from medmm.survival import CoxHead, HazardHead, concordance, cox_loss, survival_loss, to_intervals
 
@@ -104,6 +105,13 @@ def test_concordance_knows_order_chance_and_nothing() -> None:
     assert concordance(np.array([3.0, 2.0, 1.0]), time, event) == 1
     assert concordance(np.zeros(3), time, event) == 0.5
     assert np.isnan(concordance(np.zeros(3), time, np.zeros(3)))
+
+
+def test_one_value_has_no_deviation_to_learn_from() -> None:
+    with pytest.raises(ValueError, match="at least two values"):
+        ValueHead(3).fit(torch.tensor([1.0]))
+    with pytest.raises(ValueError, match="at least two vectors"):
+        Standardise(3).fit(torch.zeros(1, 3))
 
 
 def test_a_value_head_learns_a_number_in_its_own_unit() -> None:
