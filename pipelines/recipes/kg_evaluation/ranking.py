@@ -57,7 +57,11 @@ class RankingTask:
 
 
 def read_task(folder: Path, parts: Sequence[str] = ("train", "dev")) -> RankingTask:
-    """Return task T3 of MedPix over the given parts."""
+    """Return task T3 of MedPix over the given parts.
+
+    Raises:
+        UsageError: `config.table` where `candidates.csv` cannot be read.
+    """
     names = {one.key: one.names for one in read_diagnoses(folder)}
     cases = [
         json.loads(line) | {"part": part}
