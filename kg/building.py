@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 # Raised whenever the same sources would give another graph, so that cached files of older builders are not used.
 BUILDER_VERSION = "7"
 DERIVED = "medmm"
+_NEAR = 0.5  # how alike a mistyped name must be to be offered
 
 
 def build(sources: Sequence[str | os.PathLike[str] | SourceTables] = DEFAULT_SOURCES) -> KnowledgeGraph:
@@ -34,8 +35,12 @@ def build(sources: Sequence[str | os.PathLike[str] | SourceTables] = DEFAULT_SOU
     The order of `sources` does not matter: the same sources give the same graph, bit for bit.
 
     Raises:
-        SourceError: If a source is unknown, missing, damaged or unsafe.
+        SourceError: If no source is given, or one is unknown, missing, damaged or unsafe.
     """
+    if not sources:
+        raise SourceError(
+            "Expected at least one source (got none).", remedy=f"Name one or more of {', '.join(INSTALLED_SOURCES)}."
+        )
     with collector_paused():
         return build_from_tables([_read(source) for source in sources])
 
@@ -66,7 +71,11 @@ def build_from_tables(tables: Sequence[SourceTables]) -> KnowledgeGraph:
     ordered = sorted(tables, key=lambda table: (table.source.name, table.source.version))
     names = [table.source.name for table in ordered]
     if len(set(names)) != len(names):
-        raise SourceError("Expected sources with different names (got one twice).", remedy="Rename one of them.")
+        twice = next(name for name in names if names.count(name) > 1)
+        raise SourceError(
+            f"Expected sources with different names (got {twice!r} twice).",
+            remedy="Name it once; a file's source is named for the file, so rename a file that is called like another.",
+        )
     resolved = resolve(ordered)
     defects = Counter(resolved.defects)
     for table in ordered:
@@ -109,15 +118,15 @@ def _read(source: str | os.PathLike[str] | SourceTables) -> SourceTables:
     if isinstance(source, str) and source in INSTALLED_SOURCES:
         logger.info("Reading the installed source %s", source)
         return INSTALLED_SOURCES[source].read()
+    path = Path(source)
+    if not path.exists() and not path.suffix and path.name == os.fspath(source):
+        near = get_close_matches(path.name.lower(), INSTALLED_SOURCES, 1, _NEAR)
+        raise SourceError(
+            f"Expected an installed source or a knowledge file (got {path.name!r}, which is neither).",
+            remedy=f"{f'Did you mean {near[0]}? ' if near else ''}Installed: {', '.join(INSTALLED_SOURCES)}.",
+        )
     from kg.sources.files import read_file
 
-    path = Path(source)
-    if not path.suffix and not path.exists():
-        near = get_close_matches(str(source), INSTALLED_SOURCES, 1)
-        raise SourceError(
-            f"Expected an installed source or a knowledge file (got {str(source)[:60]!r}).",
-            remedy=f"{f'Did you mean {near[0]}? ' if near else ''}Installed: {', '.join(sorted(INSTALLED_SOURCES))}.",
-        )
     return read_file(path)
 
 

@@ -1,15 +1,21 @@
 """The commands of `medmm kg`, and pretraining on a small graph."""
 
+import csv
+import io
 import json
+import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 import kg
+from medmm.errors import CODES, UsageError
 from pipelines.cli.kg import app
+from pipelines.cli.tables import show_table
 
 RUNNER = CliRunner()
 
@@ -23,6 +29,78 @@ def run(*arguments: object) -> str:
     result = RUNNER.invoke(app, [str(one) for one in arguments])
     assert result.exit_code == 0, result.output
     return result.stdout
+
+
+def refused(*arguments: object, given: str | None = None) -> kg.KgError | UsageError:
+    """The error that `main` turns into exit code 2, a sentence, what to do and a code."""
+    error = RUNNER.invoke(app, [str(one) for one in arguments], input=given).exception
+    assert isinstance(error, kg.KgError | UsageError), repr(error)
+    assert error.code in CODES
+    assert error.remedy
+    return error
+
+
+class Terminal(io.StringIO):
+    """Standard output as a terminal of 80 columns."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def on_terminal(command: Callable[[], object]) -> str:
+    """What a command shows on a terminal of 80 columns."""
+    screen = Terminal()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "80")
+        patch.setenv("TERM", "xterm")
+        patch.setattr(sys, "stdout", screen)
+        command()
+    return re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue())
+
+
+LONG_ID = "RSD:f/" + "_".join(["heterogeneous_enhancement"] * 5)
+LONG_NAME = "Capillary malformation of the lower lip, lymphatic malformation of face and neck, asymmetry of limbs"
+
+
+def test_a_pipe_gets_one_line_a_row_and_nothing_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table(
+        ("concept", "name", "note"), [(LONG_ID, LONG_NAME, "a\tb\nc"), ("HP:1", "Seizure", "")], whole=("concept",)
+    )
+
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert rows == [["concept", "name", "note"], [LONG_ID, LONG_NAME, "a b c"], ["HP:1", "Seizure", ""]]
+
+
+def test_a_terminal_wraps_names_and_never_cuts_an_id() -> None:
+    medium = "RSD:d/reversible_posterior_leukoencephalopathy"
+    narrow = on_terminal(lambda: show_table(("concept", "name"), [(medium, LONG_NAME)], whole=("concept",)))
+    wide = on_terminal(lambda: show_table(("concept", "name"), [(LONG_ID, LONG_NAME)], whole=("concept",)))
+
+    assert medium in narrow
+    assert max(len(line.rstrip()) for line in narrow.splitlines()) <= 80
+    assert LONG_ID in wide
+    assert "…" not in narrow + wide
+    assert all(word in narrow and word in wide for word in LONG_NAME.split())
+
+
+@pytest.mark.parametrize("command", ["link", "rank"])
+def test_ids_of_a_terminal_are_those_of_the_json(command: str, graph_file: Path) -> None:
+    arguments = [command, "Restricted diffusion and ring enhancement, no seizure.", "--graph", str(graph_file)]
+    ids = {one["concept"] for one in json.loads(run(*arguments, "--json"))}
+
+    shown = on_terminal(lambda: app(arguments, standalone_mode=False))
+
+    assert ids
+    assert all(one in shown for one in ids)
+
+
+def test_link_says_denied_past_and_relatives_findings(graph_file: Path) -> None:
+    text = "No seizure. Mother has a history of ring enhancement."
+    rows = list(csv.DictReader(io.StringIO(run("link", text, "--graph", graph_file)), delimiter="\t"))
+
+    assert [row["said"].split(",")[0] for row in rows] == ["absent", "present"]
+    assert "of another person" in rows[1]["said"]
+    assert "historical" in rows[1]["said"]
 
 
 def test_info_names_sources_with_version_and_licence(graph_file: Path) -> None:
@@ -53,46 +131,53 @@ def test_link_reads_text_a_file_and_standard_input(graph_file: Path, tmp_path: P
 
     assert [(one["concept"], one["name"], one["status"]) for one in from_file] == [("HP:1", "Seizure", "absent")]
     assert json.loads(piped.stdout) == from_file
-    assert "No concept" in run("link", "nothing here", "--graph", graph_file)
+    nothing = RUNNER.invoke(app, ["link", "nothing here", "--graph", str(graph_file)])
+    assert (nothing.stdout, nothing.exit_code) == ("", 0)
+    assert "No concept" in nothing.stderr
 
 
-def test_ids_are_never_cut_and_a_pipe_gets_whole_lines(graph_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "Restricted diffusion. No seizure. Mother had a ring enhancement."
-    piped = run("link", text, "--graph", graph_file).splitlines()
-    monkeypatch.setattr("pipelines.cli.kg.stdout", lambda: Console(width=60, markup=False))
+@pytest.mark.parametrize(
+    "name", ["missing.txt", "./case1", "/data/r1", "my last report.docx", "notes.JSON", "..\\case.rtf"]
+)
+def test_a_missing_file_is_not_taken_for_text(name: str, graph_file: Path) -> None:
+    for command in ("link", "rank"):
+        error = refused(command, name, "--graph", graph_file)
 
-    narrow = run("link", text, "--graph", graph_file)
-
-    assert len(piped) == 4  # a heading, and a line a mention
-    assert "present, of a relative" in piped[3]
-    assert all(one in narrow for one in ("RSD:f/ring", "HP:1"))
-    assert max(map(len, narrow.splitlines())) <= 60
+        assert error.code == "io.unreadable"
+        assert "medmm kg link -" in error.remedy
 
 
-@pytest.mark.parametrize("name", ["report.txt", "./report", "/data/r1", "notes.JSON"])
-def test_a_file_that_is_not_there_is_no_text(graph_file: Path, name: str) -> None:
-    result = RUNNER.invoke(app, ["link", name, "--graph", str(graph_file)])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No mass/lesion. CT w/o contrast.",
+        "Seizure.",
+        "3.5 cm mass",
+        "Edema and/or seizure",
+        "CT/MR",
+        "seizure/ring",
+        "Seizure 1.2.2020",
+    ],
+)
+def test_text_with_a_slash_or_a_dot_stays_text(text: str, graph_file: Path) -> None:
+    json.loads(run("link", text, "--graph", graph_file, "--json"))
 
-    assert result.exit_code == 2
-    assert "found no file" in result.output
+
+@pytest.mark.parametrize("given", ["", "  \n"])
+def test_nothing_to_link_is_said(given: str, graph_file: Path) -> None:
+    assert refused("link", given, "--graph", graph_file).code == "report.empty"
+    assert refused("link", "-", "--graph", graph_file, given=given).code == "report.empty"
 
 
-@pytest.mark.parametrize("text", ["seizure.", "CT/MR", "Seizure since 3.5 years", "seizure/ring"])
-def test_a_short_text_is_no_file(graph_file: Path, text: str) -> None:
-    run("link", text, "--graph", graph_file)
+def test_link_reads_what_a_windows_editor_writes_and_refuses_what_is_no_text(graph_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "utf16.txt").write_bytes("No seizure.".encode("utf-16"))
+    (tmp_path / "report.pdf").write_bytes(b"%PDF-1.4\n")
 
+    found = json.loads(run("link", tmp_path / "utf16.txt", "--graph", graph_file, "--json"))
+    pdf = RUNNER.invoke(app, ["link", str(tmp_path / "report.pdf"), "--graph", str(graph_file)])
 
-def test_build_names_the_nearest_source_and_refuses_none(tmp_path: Path) -> None:
-    out = str(tmp_path / "x.kg")
-
-    unknown = RUNNER.invoke(app, ["build", "--source", "hpp", "--out", out])
-    none = RUNNER.invoke(app, ["build", "--source", " , ", "--out", out])
-
-    assert isinstance(unknown.exception, kg.SourceError)
-    assert "Did you mean hpo? Installed: dicom, hpo," in str(unknown.exception)
-    assert none.exit_code == 2
-    assert "at least one source" in none.output
-    assert not (tmp_path / "x.kg").exists()
+    assert [one["concept"] for one in found] == ["HP:1"]
+    assert getattr(pdf.exception, "code", "") == "report.format"
 
 
 def test_rank_says_why(graph_file: Path) -> None:
@@ -101,7 +186,7 @@ def test_rank_says_why(graph_file: Path) -> None:
     assert ranked[0]["concept"] == "OMIM:11"
     assert ranked[0]["paths"][0]["hops"][0]["source"] == "imaging"
     assert "Restricted diffusion" in run("rank", "Restricted diffusion.", "--graph", graph_file)
-    assert "No path" in run("rank", "No seizure.", "--graph", graph_file)
+    assert "No path" in RUNNER.invoke(app, ["rank", "No seizure.", "--graph", str(graph_file)]).stderr
 
 
 def test_path_takes_names_and_draws(graph_file: Path, tmp_path: Path) -> None:
@@ -109,30 +194,93 @@ def test_path_takes_names_and_draws(graph_file: Path, tmp_path: Path) -> None:
 
     out = run(*ends, tmp_path / "evidence.svg")
     run(*ends, tmp_path / "evidence.png")
-    wrong = RUNNER.invoke(app, [str(one) for one in (*ends, tmp_path / "evidence.bmp")])
-    nowhere = RUNNER.invoke(app, [str(one) for one in (*ends, tmp_path / "none" / "evidence.svg")])
+    run(*ends, tmp_path / "new" / "evidence.html")
+    wrong = refused(*ends, tmp_path / "evidence.bmp")
+    (tmp_path / "file").touch()
+    blocked = refused(*ends, tmp_path / "file" / "evidence.svg")
 
     assert "[imaging]" in out
     assert (tmp_path / "evidence.svg").read_text().startswith("<svg")
     assert (tmp_path / "evidence.png").read_bytes().startswith(b"\x89PNG")
-    assert wrong.exit_code == nowhere.exit_code == 2
-    assert "folder" in nowhere.output
+    assert (tmp_path / "new" / "evidence.html").read_text().startswith("<!doctype html>")
+    assert (wrong.code, blocked.code) == ("config.output", "config.output")
+    assert ".svg, .png or .html" in wrong.message
 
 
-def test_unknown_concept_is_a_usage_error(graph_file: Path) -> None:
-    result = RUNNER.invoke(app, ["path", "Snow", "Glioblastoma", "--graph", str(graph_file)])
+def test_unknown_concept_is_a_usage_error_that_names_what_is_near(graph_file: Path) -> None:
+    unknown = refused("path", "Snow", "Glioblastoma", "--graph", graph_file)
+    mistyped = refused("path", "Ring enhancement", "glioblastma", "--graph", graph_file)
+    same = RUNNER.invoke(app, ["path", "Glioblastoma", "Glioblastoma", "--graph", str(graph_file)])
 
-    assert result.exit_code == 2
-    assert "no concept" in result.output
+    assert (unknown.code, mistyped.code) == ("kg.no_match", "kg.no_match")
+    assert "Glioblastoma" in mistyped.remedy
+    assert same.exit_code == 2
+
+
+@pytest.mark.parametrize("given", ["", " , "])
+def test_build_without_a_source_is_refused(given: str, tmp_path: Path) -> None:
+    error = refused("build", "--source", given, "--out", tmp_path / "empty.kg")
+
+    assert error.code == "kg.load"
+    assert "radiology" in error.remedy
+    assert not (tmp_path / "empty.kg").exists()
+
+
+def test_build_names_the_source_that_was_meant(tmp_path: Path) -> None:
+    mistyped = refused("build", "--source", "hpo,radiolgy", "--out", tmp_path / "x.kg")
+    twice = refused("build", "--source", "pathology,pathology", "--out", tmp_path / "x.kg")
+
+    assert "'radiolgy'" in mistyped.message
+    assert "Did you mean radiology? Installed: dicom, hpo, icd10cm" in mistyped.remedy
+    assert "'pathology' twice" in twice.message
+
+
+def test_build_takes_a_source_several_times_and_a_comma_in_a_file_name(tmp_path: Path) -> None:
+    for name in ("a,b_concepts.csv", "c_concepts.csv"):
+        (tmp_path / name).write_text(f"id,kind,name\nLOCAL:{name[0]},disease,Snow lung {name[0]}\n")
+
+    run(
+        "build",
+        "--source",
+        tmp_path / "a,b_concepts.csv",
+        "--source",
+        tmp_path / "c_concepts.csv",
+        "--out",
+        tmp_path / "x.kg",
+    )
+
+    graph = kg.read(tmp_path / "x.kg")
+    assert "LOCAL:a" in graph
+    assert "LOCAL:c" in graph
 
 
 def test_export_writes_both_formats(graph_file: Path, tmp_path: Path) -> None:
-    said = json.loads(run("export", "--graph", graph_file, "--out", tmp_path / "kgx", "--json"))
+    run("export", "--graph", graph_file, "--out", tmp_path / "kgx")
     run("export", "--graph", graph_file, "--format", "graphml", "--out", tmp_path / "g.graphml")
 
-    assert said["files"] == [str(tmp_path / "kgx" / name) for name in ("nodes.tsv", "edges.tsv")]
     assert (tmp_path / "kgx" / "nodes.tsv").exists()
     assert "Seizure" in (tmp_path / "g.graphml").read_text()
+
+
+def test_export_says_in_json_what_it_wrote(graph_file: Path, tmp_path: Path) -> None:
+    said = json.loads(run("export", "--graph", graph_file, "--out", tmp_path / "kgx", "--json"))
+
+    assert (said["format"], said["n_concepts"]) == ("kgx", 9)
+    assert [Path(one) for one in said["files"]] == [tmp_path / "kgx" / "nodes.tsv", tmp_path / "kgx" / "edges.tsv"]
+
+
+def test_a_place_that_cannot_be_written_is_said(graph_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+
+    errors = [
+        refused("export", "--graph", graph_file, "--out", tmp_path / "file"),
+        refused("export", "--graph", graph_file, "--format", "graphml", "--out", tmp_path / "folder"),
+        refused("build", "--source", "pathology", "--out", tmp_path / "folder"),
+        refused("embed", "--graph", graph_file, "--out", tmp_path / "file"),
+    ]
+
+    assert {error.code for error in errors} == {"config.output"}
 
 
 @pytest.fixture(scope="module")
