@@ -1,7 +1,9 @@
 """PrimeKG's `kg.csv`: one row an edge, with both ends spelt out (Chandak et al., Scientific Data 2023;10:67).
 
 The file states every edge in both directions and sometimes gives one id two names (issue 19 of its repository): the
-first name is kept, the others become synonyms, and of a pair of opposite edges one is kept.
+first name is kept, the others become synonyms, and of a pair of opposite edges the first is kept. That is the one which
+its builder wrote (build_graph.ipynb appends the reversed edges last): of "parent-child" edges the parent first between
+diseases and between phenotypes, the child first between anatomical structures.
 """
 
 from pathlib import Path
@@ -71,7 +73,9 @@ def read_primekg(path: Path) -> SourceTables:
 
 
 def _directed(relation: str, x_type: str, x: str, y: str) -> tuple[str, str]:
-    """Put the disease first in disease-phenotype edges and the gene first in disease-gene edges."""
+    """Put the disease first in disease-phenotype edges, the gene first in disease-gene edges, and the child first."""
+    if relation in ("disease_disease", "phenotype_phenotype"):
+        return y, x
     if relation.startswith("disease_phenotype"):
         return (x, y) if x_type == "disease" else (y, x)
     if relation == "disease_protein":
