@@ -110,7 +110,8 @@ def _add_concepts(tables: SourceTables, path: Path, kinds: dict[str, str]) -> No
         if status == "P" and form == "PF" and is_preferred == "Y":
             preferred.setdefault(cui, text)
         if code and code != "NOCODE":
-            xrefs[cui][curie_of(f"{vocabulary}:{code}")] = None
+            # Codes of OBO vocabularies carry their prefix themselves ("HP:0002088").
+            xrefs[cui][curie_of(code if ":" in code else f"{vocabulary}:{code}")] = None
     for cui, known in names.items():
         name = preferred.get(cui, next(iter(known)))
         others = tuple(Synonym(text) for text in known if text != name)
@@ -118,11 +119,14 @@ def _add_concepts(tables: SourceTables, path: Path, kinds: dict[str, str]) -> No
 
 
 def _add_relations(tables: SourceTables, path: Path, kinds: dict[str, str]) -> None:
-    for fields in _rows(path, 8):
-        first, relation, second, label = fields[0], fields[3], fields[4], fields[7]
+    for fields in _rows(path, 15):
+        first, relation, second, label, suppressed = fields[0], fields[3], fields[4], fields[7], fields[14]
         key = label or {"PAR": "inverse_isa", "CHD": "isa"}.get(relation, "")
         # PAR: CUI2 is a parent of CUI1; CHD: CUI2 is a child of CUI1.
         if key not in _RELATIONS or not (kinds.get(first) and kinds.get(second)) or first == second:
+            continue
+        if suppressed not in ("N", ""):
+            tables.defects["suppressed relations"] += 1
             continue
         predicate, is_first_subject = _RELATIONS[key]
         ends = (first, second) if is_first_subject else (second, first)
