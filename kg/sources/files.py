@@ -10,30 +10,48 @@ from kg.schema import SourceTables
 
 
 class FileFormat(NamedTuple):
-    """How a format is recognised (a test of the lower-case file name) and where its reader lives."""
+    """How a format is recognised (a test of the lower-case file name, and how to say it) and where its reader lives."""
 
     name: str
+    names: str
     matches: Callable[[str], bool]
     module: str
     function: str
 
 
 FORMATS: tuple[FileFormat, ...] = (
-    FileFormat("PrimeKG", lambda name: name in ("kg.csv", "kg.csv.gz"), "kg.sources.primekg", "read_primekg"),
+    FileFormat("PrimeKG", "kg.csv", lambda name: name in ("kg.csv", "kg.csv.gz"), "kg.sources.primekg", "read_primekg"),
     FileFormat(
         "Hetionet",
+        "hetionet*.json, hetionet*nodes.tsv",
         lambda name: name.startswith("hetionet") and name.removesuffix(".gz").endswith((".json", ".tsv")),
         "kg.sources.hetionet",
         "read_hetionet",
     ),
-    FileFormat("OBO", lambda name: name.removesuffix(".gz").endswith(".obo"), "kg.sources.obo_file", "read_obo"),
     FileFormat(
-        "obographs", lambda name: name.removesuffix(".gz").endswith(".json"), "kg.sources.obographs", "read_obographs"
+        "OBO", "*.obo", lambda name: name.removesuffix(".gz").endswith(".obo"), "kg.sources.obo_file", "read_obo"
     ),
-    FileFormat("OWL", lambda name: name.endswith((".owl", ".rdf", ".xml")), "kg.sources.owl", "read_owl"),
-    FileFormat("KGX", lambda name: name.removesuffix(".gz").endswith("nodes.tsv"), "kg.sources.kgx", "read_kgx"),
-    FileFormat("SSSOM", lambda name: name.removesuffix(".gz").endswith(".sssom.tsv"), "kg.sources.sssom", "read_sssom"),
-    FileFormat("own knowledge", lambda name: name.endswith("concepts.csv"), "kg.sources.local", "read_local"),
+    FileFormat(
+        "obographs",
+        "*.json",
+        lambda name: name.removesuffix(".gz").endswith(".json"),
+        "kg.sources.obographs",
+        "read_obographs",
+    ),
+    FileFormat("OWL", "*.owl", lambda name: name.endswith((".owl", ".rdf", ".xml")), "kg.sources.owl", "read_owl"),
+    FileFormat(
+        "KGX", "*nodes.tsv", lambda name: name.removesuffix(".gz").endswith("nodes.tsv"), "kg.sources.kgx", "read_kgx"
+    ),
+    FileFormat(
+        "SSSOM",
+        "*.sssom.tsv",
+        lambda name: name.removesuffix(".gz").endswith(".sssom.tsv"),
+        "kg.sources.sssom",
+        "read_sssom",
+    ),
+    FileFormat(
+        "own knowledge", "*concepts.csv", lambda name: name.endswith("concepts.csv"), "kg.sources.local", "read_local"
+    ),
 )
 
 
@@ -54,7 +72,8 @@ def read_file(path: Path) -> SourceTables:
         tables = reader(path)
     except UnicodeDecodeError as error:
         raise SourceError(
-            f"Expected UTF-8 text in {path.name} (got another encoding).", remedy="Save it as UTF-8."
+            f"Expected text in UTF-8 in {path.name} (byte {error.start} of a block is not).",
+            remedy="Save it as UTF-8 (in Excel: CSV UTF-8), or fetch it again.",
         ) from error
     except _DAMAGE as error:
         raise SourceError(
@@ -74,8 +93,8 @@ def _reader(path: Path) -> Callable[[Path], SourceTables]:
         if one.matches(path.name.lower()):
             reader: Callable[[Path], SourceTables] = getattr(import_module(one.module), one.function)
             return reader
-    known = ", ".join(one.name for one in FORMATS)
+    known = ", ".join(f"{one.name} ({one.names})" for one in FORMATS)
     raise SourceError(
         f"Expected a knowledge file of a known format (got {path.name}).",
-        remedy=f"Known by name: {known}; a folder with MRCONSO.RRF (UMLS). See docs/knowledge-graph.md.",
+        remedy=f"Known by name: {known}; a folder with MRCONSO.RRF (UMLS). Unpack archives other than .gz.",
     )

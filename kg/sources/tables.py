@@ -18,12 +18,17 @@ def read_rows(
     """Yield rows by column name; missing trailing fields are empty.
 
     Raises:
-        SourceError: If a needed column is not in the header, or the file is not delimited text.
+        SourceError: If a needed column is not in the header, a row has more cells than the header, a quote is never
+            closed, or the file is not delimited text.
     """
     csv.field_size_limit(min(MAX_FIELD_CHARACTERS, sys.maxsize))
     with open_text(path) as stream:
         reader = csv.DictReader(
-            stream, delimiter=delimiter, restval="", quoting=csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
+            stream,
+            delimiter=delimiter,
+            restval="",
+            quoting=csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE,
+            strict=is_quoted,
         )
         try:
             missing = [name for name in needed if name not in (reader.fieldnames or ())]
@@ -33,6 +38,11 @@ def read_rows(
                     remedy="Check the file's format and delimiter.",
                 )
             for row in reader:
+                if any(row.get(None) or ()):  # type: ignore[call-overload]  # where the csv module puts surplus cells
+                    raise SourceError(
+                        f"Expected no more cells than columns in line {reader.line_num} of {path.name}.",
+                        remedy='Put a cell that holds the delimiter into quotes ("...").',
+                    )
                 yield {name: value for name, value in row.items() if isinstance(name, str) and isinstance(value, str)}
         except csv.Error as error:
             raise SourceError(f"Expected delimited text in {path.name} ({error}).") from error

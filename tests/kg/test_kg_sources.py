@@ -179,6 +179,30 @@ def test_primekg_keeps_one_of_each_pair_of_opposite_edges(tmp_path: Path) -> Non
     assert tables.defects["ids with two names"] == 1
 
 
+PRIMEKG = """relation,display_relation,x_index,x_id,x_type,x_name,x_source,y_index,y_id,y_type,y_name,y_source
+disease_disease,parent-child,1,5070.0,disease,neoplasm (disease),MONDO,2,4992,disease,cancer,MONDO
+phenotype_phenotype,parent-child,3,2664,effect/phenotype,Neoplasm,HPO,4,100526,effect/phenotype,Lung tumor,HPO
+anatomy_anatomy,parent-child,5,2167,anatomy,right lung,UBERON,6,2048,anatomy,lung,UBERON
+disease_phenotype_negative,phenotype absent,2,4992,disease,cancer,MONDO,7,1250,effect/phenotype,Seizure,HPO
+contraindication,contraindication,8,DB09130,drug,Copper,DrugBank,9,13924_12592,disease,"osteogenesis, any",MONDO_grouped
+disease_disease,parent-child,2,4992,disease,cancer,MONDO,1,5070.0,disease,neoplasm (disease),MONDO
+"""
+
+
+def test_primekg_hierarchies_lead_from_the_child_to_the_parent(tmp_path: Path) -> None:
+    (tmp_path / "kg.csv").write_text(PRIMEKG)
+
+    tables = read_file(tmp_path / "kg.csv")
+
+    assert tables.relations == [
+        RelationRecord("MONDO:0004992", SUBCLASS_OF, "MONDO:0005070"),
+        RelationRecord("HP:0100526", SUBCLASS_OF, "HP:0002664"),
+        RelationRecord("UBERON:0002167", SUBCLASS_OF, "UBERON:0002048"),
+        RelationRecord("MONDO:0004992", HAS_PHENOTYPE, "HP:0001250", 1.0, -1),
+        RelationRecord("DRUGBANK:DB09130", "medmm:contraindication", "MONDO_GROUP:13924_12592"),
+    ]
+
+
 HETIONET_NODES = [
     {"kind": "Disease", "identifier": "DOID:1612", "name": "breast cancer"},
     {"kind": "Symptom", "identifier": "D003371", "name": "Cough"},
@@ -200,6 +224,8 @@ def test_hetionet_json_and_tsv_give_the_same(tmp_path: Path) -> None:
         "source\tmetaedge\ttarget\n"
         "Disease::DOID:1612\tDpS\tSymptom::D003371\n"
         "Disease::DOID:1612\tDaG\tGene::672\n"
+        "Gene::9021\tGpBP\tBiological Process::GO:0000002\n"
+        "Disease::DOID:1612\tDdG\tGene::672\n"
         "Compound::DB00001\tCtD\tDisease::DOID:1612\n"
     )
 
@@ -255,6 +281,27 @@ def test_umls_takes_english_names_in_use_and_reads_relations_the_right_way(tmp_p
     }
 
 
+def test_umls_codes_with_a_prefix_of_their_own_and_relations_out_of_use(tmp_path: Path) -> None:
+    names = (
+        "C0010200|ENG|P|L1|PF|S1|Y|A1||M1|D1|HPO|PT|HP:0012735|Cough|0|N|256|",
+        "C0024115|ENG|P|L2|PF|S2|Y|A2||M2|D2|FMA|PT|7195|Lung|0|N|256|",
+    )
+    types = ("C0010200|T184|A2.2.2|Sign or Symptom|AT1|256|", "C0024115|T023|A1.2.3.1|Body Part|AT2|256|")
+    relation = "C0010200|A1|SCUI|RO|C0024115|A2|SCUI|finding_site_of|R1||SNOMEDCT_US|SNOMEDCT_US||Y|{}||"
+    for name, lines in (
+        ("MRCONSO", names),
+        ("MRSTY", types),
+        ("MRREL", [relation.format("N"), relation.format("O")]),
+    ):
+        (tmp_path / f"{name}.RRF").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    tables = read_file(tmp_path)
+
+    assert concepts_of(tables)["UMLS:C0010200"].xrefs == ("HP:0012735",)
+    assert tables.relations == [RelationRecord("UMLS:C0010200", DISEASE_LOCATION, "UMLS:C0024115")]
+    assert tables.defects["suppressed relations"] == 1
+
+
 OWL = """<?xml version="1.0"?>
 <rdf:RDF xmlns="http://x/tiny.owl#" xmlns:owl="http://www.w3.org/2002/07/owl#"
  xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:rdfs="http://www.w3.org/2000/01/rdf-schema#"
@@ -302,12 +349,48 @@ def test_own_knowledge_adds_to_known_concepts(tmp_path: Path) -> None:
     assert any(graph.id(one.concept) == "LOCAL:1" for one in graph.neighbors(cancer))
 
 
+def test_own_knowledge_is_read_as_spreadsheets_write_it(tmp_path: Path) -> None:
+    (tmp_path / "clinic_concepts.csv").write_bytes(
+        "\ufeffid;kind;name;synonyms\r\nLOCAL:1; Finding ;Schneegestöber;snowdrift|drift\r\n;;;\r\n".encode()
+    )
+    (tmp_path / "clinic_relations.csv").write_bytes(
+        b"subject,predicate,object,,\r\nOMIM:114550,has_imaging_finding,LOCAL:1,,\r\n"
+    )
+
+    tables = read_file(tmp_path / "clinic_concepts.csv")
+
+    assert tables.concepts == [
+        ConceptRecord("LOCAL:1", "finding", "Schneegestöber", (Synonym("snowdrift"), Synonym("drift")))
+    ]
+    assert tables.relations == [RelationRecord("OMIM:114550", "medmm:has_imaging_finding", "LOCAL:1")]
+
+
+@pytest.mark.bad_input("F2")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,kind,name\nLOCAL:1,finding,Schneegestöber\n".encode("cp1252"), "UTF-8.*Excel"),
+        ("id,kind,name\nLOCAL:1,finding,Snow\n".encode("utf-16"), "UTF-8"),
+        (b"id,kind,name\nLOCAL:1,finding,Snow, drifting\n", "more cells than columns in line 2.*quotes"),
+        (b'id,kind,name\nLOCAL:1,finding,"Snow\nLOCAL:2,finding,Rain\n', "unexpected end"),
+        (b"id,kind,name\nLOCAL:1,finding,Snow\nLOCAL:2,finding,\n", "an id and a name in line 3"),
+        (b"id,kind,name\n,finding,Snow\n", "an id and a name in line 2"),
+    ],
+)
+def test_own_knowledge_that_would_be_misread_is_refused(text: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "clinic_concepts.csv").write_bytes(text)
+
+    with pytest.raises(SourceError, match=message):
+        read_file(tmp_path / "clinic_concepts.csv")
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
         ("subject,predicate,object,weight\na,part_of,b,2\n", r"weight in \(0, 1\].*line 2"),
         ("subject,predicate,object,weight\na,part_of,b,x\n", "number as weight"),
         ("subject,object\na,b\n", "predicate missing"),
+        ("subject,predicate,object\na,,b\n", "a predicate.*line 2"),
     ],
 )
 def test_own_relations_with_a_mistake_name_the_place(tmp_path: Path, row: str, message: str) -> None:
