@@ -15,18 +15,18 @@ MAX_FIELD_CHARACTERS = 4 * 1024**2
 def read_rows(
     path: Path, needed: Sequence[str], *, delimiter: str = "\t", is_quoted: bool = False
 ) -> Iterator[dict[str, str]]:
-    """Yield rows by column name; missing trailing fields are empty.
+    """Yield rows by column name; trailing fields that no reader needs may be missing and are then empty.
 
     Raises:
-        SourceError: If a needed column is not in the header, a row has more cells than the header, a quote is never
-            closed, or the file is not delimited text.
+        SourceError: If a needed column is not in the header, a row has more cells than the header or ends before a
+            needed one (as the last of a cut file does), a quote is never closed, or the file is not delimited text.
     """
     csv.field_size_limit(min(MAX_FIELD_CHARACTERS, sys.maxsize))
     with open_text(path) as stream:
         reader = csv.DictReader(
             stream,
             delimiter=delimiter,
-            restval="",
+            restval=None,
             quoting=csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE,
             strict=is_quoted,
         )
@@ -43,6 +43,11 @@ def read_rows(
                         f"Expected no more cells than columns in line {reader.line_num} of {path.name}.",
                         remedy='Put a cell that holds the delimiter into quotes ("...").',
                     )
-                yield {name: value for name, value in row.items() if isinstance(name, str) and isinstance(value, str)}
+                if any(row[name] is None for name in needed):
+                    raise SourceError(
+                        f"Expected a whole row in line {reader.line_num} of {path.name} (it ends early).",
+                        remedy="Fetch the file again; it may be cut.",
+                    )
+                yield {name: value or "" for name, value in row.items() if isinstance(name, str)}
         except csv.Error as error:
             raise SourceError(f"Expected delimited text in {path.name} ({error}).") from error

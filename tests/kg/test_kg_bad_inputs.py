@@ -56,6 +56,8 @@ def test_xml_with_a_doctype_is_refused_unread(tmp_path: Path, text: str) -> None
         ("half.owl", b'<?xml version="1.0"?><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><a>'),
         ("nodes.tsv", b"id,category,name\n1,2,3\n"),
         ("x_concepts.csv", b"id,kind,name\nLOCAL:1,spaceship,a\n"),
+        ("x_nodes.tsv", b"id\tcategory\tname\nMONDO:1\tbiolink:Dis"),
+        ("latin.obo", "[Term]\nid: DOID:1\nname: Ménière disease\n".encode("latin-1")),
     ],
 )
 def test_missing_wrong_or_cut_file_is_a_load_error_with_a_reason(tmp_path: Path, name: str, data: bytes | None) -> None:
@@ -80,6 +82,16 @@ def test_own_knowledge_of_another_encoding_says_what_to_save_it_as(tmp_path: Pat
     with pytest.raises(KgError, match="Save it as UTF-8") as caught:
         read_file(path)
     assert caught.value.code == "kg.load"
+
+
+@pytest.mark.bad_input("F2")
+def test_a_table_cut_in_its_last_row_is_refused(tmp_path: Path) -> None:
+    header = "relation,display_relation,x_index,x_id,x_type,x_name,x_source,y_index,y_id,y_type,y_name,y_source\n"
+    row = "disease_protein,associated with,0,9796,gene/protein,PHYHIP,NCBI,5,4992,disease,cancer,MONDO\n"
+    (tmp_path / "kg.csv").write_text(header + row + row[:60])
+
+    with pytest.raises(SourceError, match=r"line 3 of kg\.csv.*cut"):
+        read_file(tmp_path / "kg.csv")
 
 
 @pytest.mark.bad_input("F2")
