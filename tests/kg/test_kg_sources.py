@@ -303,7 +303,8 @@ def test_umls_codes_with_a_prefix_of_their_own_and_relations_out_of_use(tmp_path
 
 
 OWL = """<?xml version="1.0"?>
-<rdf:RDF xmlns="http://x/tiny.owl#" xmlns:owl="http://www.w3.org/2002/07/owl#"
+<rdf:RDF xmlns="http://x/tiny.owl#" xmlns:obo="http://purl.obolibrary.org/obo/"
+ xmlns:owl="http://www.w3.org/2002/07/owl#"
  xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:rdfs="http://www.w3.org/2000/01/rdf-schema#"
  xmlns:oboInOwl="http://www.geneontology.org/formats/oboInOwl#">
  <owl:Ontology rdf:about="http://purl.obolibrary.org/obo/tiny.owl"/>
@@ -311,6 +312,19 @@ OWL = """<?xml version="1.0"?>
   <rdfs:label>lung cancer</rdfs:label><oboInOwl:id>DOID:1</oboInOwl:id>
   <rdfs:subClassOf rdf:resource="http://purl.obolibrary.org/obo/DOID_2"/>
   <oboInOwl:hasExactSynonym>carcinoma of lung</oboInOwl:hasExactSynonym>
+  <rdfs:subClassOf><owl:Restriction>
+   <owl:onProperty rdf:resource="http://purl.obolibrary.org/obo/RO_0004026"/>
+   <owl:someValuesFrom rdf:resource="http://purl.obolibrary.org/obo/UBERON_0002048"/>
+  </owl:Restriction></rdfs:subClassOf>
+ </owl:Class>
+ <owl:ObjectProperty rdf:about="http://purl.obolibrary.org/obo/RO_0004026">
+  <rdfs:label>disease has location</rdfs:label>
+ </owl:ObjectProperty>
+ <owl:Class rdf:about="http://purl.obolibrary.org/obo/UBERON_0002048"><rdfs:label>lung</rdfs:label></owl:Class>
+ <owl:Class rdf:about="http://purl.obolibrary.org/obo/DOID_3">
+  <rdfs:label>obsolete lung neoplasm</rdfs:label>
+  <owl:deprecated rdf:datatype="http://www.w3.org/2001/XMLSchema#boolean">true</owl:deprecated>
+  <obo:IAO_0100001 rdf:resource="http://purl.obolibrary.org/obo/DOID_1"/>
  </owl:Class>
  <owl:Class rdf:about="http://purl.obolibrary.org/obo/DOID_2">
   <rdfs:label>cancer</rdfs:label><oboInOwl:id>DOID:2</oboInOwl:id>
@@ -319,7 +333,7 @@ OWL = """<?xml version="1.0"?>
 """
 
 
-def test_owl_gives_labels_synonyms_and_parents(tmp_path: Path) -> None:
+def test_owl_gives_labels_synonyms_parents_relations_and_replaced_ids(tmp_path: Path) -> None:
     pytest.importorskip("pronto", reason="OWL needs the extra `owl`")
     path = tmp_path / "tiny.owl"
     path.write_text(OWL)
@@ -328,7 +342,11 @@ def test_owl_gives_labels_synonyms_and_parents(tmp_path: Path) -> None:
 
     assert concepts_of(tables)["DOID:1"].name == "lung cancer"
     assert concepts_of(tables)["DOID:1"].synonyms == (Synonym("carcinoma of lung"),)
-    assert tables.relations == [RelationRecord("DOID:1", SUBCLASS_OF, "DOID:2")]
+    assert tables.relations == [
+        RelationRecord("DOID:1", SUBCLASS_OF, "DOID:2"),
+        RelationRecord("DOID:1", DISEASE_LOCATION, "UBERON:0002048"),
+    ]
+    assert concepts_of(tables)["DOID:1"].aliases == ("DOID:3",)
 
 
 def test_own_knowledge_adds_to_known_concepts(tmp_path: Path) -> None:
