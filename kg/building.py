@@ -46,7 +46,7 @@ def build(sources: Sequence[str | os.PathLike[str] | SourceTables] = DEFAULT_SOU
 
 
 def load_default(cache_dir: str | os.PathLike[str] | None = None) -> KnowledgeGraph:
-    """Return the graph of the four installed default sources, from the cache where possible. Needs no network.
+    """Return the graph of the installed default sources, from the cache where possible. Needs no network.
 
     Args:
         cache_dir: Folder for the built file; by default the user's cache folder (variable MEDMM_CACHE).

@@ -28,8 +28,8 @@ PREFIX_ORDER = (
     "RSD",
     "MEDMM",
 )
-# Kinds whose concepts merge by equal name. Codes and phenotypes have one authority; genes have symbols, not names.
-MERGED_BY_NAME = frozenset({"disease", "finding", "anatomy", "modality"})
+# Kinds whose concepts merge by equal name. Codes are one authority's each; genes have symbols, not names.
+MERGED_BY_NAME = frozenset({"disease", "finding", "phenotype", "anatomy", "modality"})
 # Prefixes of identifiers that we or a hospital made from names: several may fall into one concept.
 MADE_FROM_NAMES = frozenset({"RSD", "LOCAL", "MEDMM"})
 # Vocabularies whose codes are narrow enough that two concepts with one code mean nearly the same.

@@ -242,6 +242,21 @@ def test_hetionet_json_and_tsv_give_the_same(tmp_path: Path) -> None:
     )
 
 
+def test_a_phenotype_of_two_vocabularies_is_one_concept() -> None:
+    def table(name: str, curie: str) -> SourceTables:
+        source = Source(name=name, version="1", licence="CC0")
+        disease = ConceptRecord("DOID:1", "disease", "asthma")
+        claim = RelationRecord("DOID:1", HAS_PHENOTYPE, curie)
+        return SourceTables(
+            source=source, concepts=[ConceptRecord(curie, "phenotype", "Cough"), disease], relations=[claim]
+        )
+
+    graph = build([table("hpo_like", "HP:0012735"), table("hetionet_like", "MESH:D003371")])
+
+    assert graph.index("MESH:D003371") == graph.index("HP:0012735")
+    assert graph.n_concepts == 2
+
+
 def test_umls_takes_english_names_in_use_and_reads_relations_the_right_way(tmp_path: Path) -> None:
     folder = tmp_path / "META"
     folder.mkdir()
