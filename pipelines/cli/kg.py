@@ -29,7 +29,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with every fie
 Text = Annotated[str, typer.Argument(metavar="TEXT", help="The text, a text file, or - for standard input.")]
 
 
-@app.command("info")
+@app.command("info", short_help="What the graph holds, by kind, relation and source.")
 def info(graph: Graph = None, as_json: AsJson = False) -> None:
     """Say what the graph holds, by kind, relation and source, and what was left out."""
     found = open_graph(graph)
@@ -63,7 +63,7 @@ def _show_counts(title: str, counts: dict[str, int]) -> None:
     show_table((title, "number"), [(name, f"{number:,}") for name, number in counts.items()], right=("number",))
 
 
-@app.command("build")
+@app.command("build", short_help="Build a graph from installed sources and files.")
 def build(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The graph file to write, such as clinic.kg.")],
     source: Annotated[
@@ -105,7 +105,7 @@ def build(
         stderr().print(f"  {number:,} {one_line(reason)}", soft_wrap=True)
 
 
-@app.command("link")
+@app.command("link", short_help="Find the concepts that a report names.")
 def link(text: Text, graph: Graph = None, as_json: AsJson = False) -> None:
     """Find the concepts that a report names, and what it says about each.
 
@@ -142,7 +142,7 @@ def _said(mention: "Mention") -> str:
     return ", ".join([mention.status, *unusual])
 
 
-@app.command("rank")
+@app.command("rank", short_help="Rank the diagnoses that a report speaks for.")
 def rank(
     text: Text,
     graph: Graph = None,
@@ -181,11 +181,9 @@ def rank(
     show_table(header, rows, whole=("concept",), right=("place", "score"))
 
 
-@app.command("path")
+@app.command("path", short_help="Chains of claims from findings to a diagnosis.")
 def path(
-    start: Annotated[
-        list[str], typer.Argument(metavar="FINDING... DIAGNOSIS", help="Names or ids of findings, the diagnosis last.")
-    ],
+    start: Annotated[list[str], typer.Argument(metavar="NAME", help="Names or ids of findings, the diagnosis last.")],
     graph: Graph = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=100, help="Most paths.")] = 5,
     hops: Annotated[int, typer.Option("--hops", metavar="N", min=1, max=6, help="Most claims a path.")] = 3,
@@ -224,7 +222,7 @@ def path(
         stderr().print("No path in the graph within this many claims.")
 
 
-@app.command("export")
+@app.command("export", short_help="Write the graph for other tools.")
 def export(
     out: Annotated[Path, typer.Option("--out", metavar="PLACE", help="A folder for KGX, a file for GraphML.")],
     kind: Annotated[Literal["kgx", "graphml"], typer.Option("--format", help="What to write.")] = "kgx",
@@ -251,7 +249,7 @@ def export(
         stdout().print(str(one))
 
 
-@app.command("embed")
+@app.command("embed", short_help="Learn an embedding of every concept.")
 def embed(
     out: Annotated[
         Path, typer.Option("--out", metavar="FOLDER", help="Folder for the weights and the concepts' embeddings.")
