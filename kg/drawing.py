@@ -78,6 +78,7 @@ def draw_html(paths: Sequence[EvidencePath], title: str = "Evidence") -> str:
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>{escape(title)}</title><style>body{{font:15px system-ui,sans-serif;margin:2em}}"
+        "svg{max-width:100%;height:auto}"  # a long chain is wider than a screen
         "table{border-collapse:collapse}td,th{padding:.3em .7em;text-align:left}</style>"
         f"<h1>{escape(title)}</h1>{draw_svg(paths, title)}<table><tr>{head}</tr>{rows}</table>"
         "<p>Research use. Statements are those of the named sources.</p></html>"
