@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.console import one_line, plain_table, stdout
+from pipelines.cli.console import one_line, stdout
 from pipelines.cli.dicom import list_series
+from pipelines.cli.tables import show_table
 
 
 def check(
@@ -41,13 +42,12 @@ def check(
     from pipelines.check import check_case
 
     cases = find_cases(folder, reports=reports, records=records, id_key=load_key(id_key))
-    console, table = stdout(), plain_table("case", "sequences", "report", "record", "finding", whole=("case",))
-    refused = 0
+    console, rows, refused = stdout(), [], 0
     for plan in cases.plans:
         found = check_case(plan, decode=not headers_only)
         refused += found.code != ""
-        table.add_row(plan.case_id, found.sequences, found.report, found.record, one_line(found.finding))
-    console.print(table)
+        rows.append((plan.case_id, found.sequences, found.report, found.record, found.finding))
+    show_table(("case", "sequences", "report", "record", "finding"), rows, whole=("case",))
     console.print(f"{len(cases.plans)} cases, {refused} would be refused.")
     skipped = Counter(item.code or item.reason for item in cases.skipped)
     if skipped:

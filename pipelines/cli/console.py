@@ -2,16 +2,14 @@
 
 import os
 import sys
-from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from pipelines.events import CaseDone, Event, Found, RunSummary, Told
+from pipelines.events import CaseDone, Event, Found, Told
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
-    from rich.table import Table
 
 _UNBOUNDED = 10_000  # columns
 _CONTROL = dict.fromkeys((*range(32), 127, *range(128, 160)), " ")
@@ -27,27 +25,6 @@ def stdout() -> "Console":
     from rich.console import Console
 
     return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
-
-
-def plain_table(*columns: str, whole: Sequence[str] = (), numbers: Sequence[str] = ()) -> "Table":
-    """Return a table without borders.
-
-    Args:
-        columns: Headings.
-        whole: Columns whose cells are never folded, such as ids; the others give way on a narrow terminal.
-        numbers: Columns that are set to the right.
-    """
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for name in columns:
-        table.add_column(
-            name,
-            no_wrap=name in whole or name in numbers,
-            overflow="fold",
-            justify="right" if name in numbers else "left",
-        )
-    return table
 
 
 def stderr() -> "Console":
@@ -138,25 +115,3 @@ class RunView:
 
     def _say(self, text: str) -> None:
         self._console.print(one_line(text), soft_wrap=True)
-
-
-def show_counts(summary: RunSummary) -> None:
-    """How many cases ended how."""
-    counts = f"{summary.ok} ok, {summary.warned} with warnings, {summary.refused} refused"
-    stdout().print(f"{summary.cases} cases: {counts}, in {summary.seconds:.1f} s.", soft_wrap=True)
-
-
-def show_summary(summary: RunSummary) -> None:
-    """The counts, where to look, and where the time went."""
-    console = stdout()
-    show_counts(summary)
-    for code, count in sorted(summary.refusals.items()):
-        console.print(f"  {count} x {code}")
-    if summary.stages:
-        table = plain_table("stage", "cases", "total s", "s a case", numbers=("cases", "total s", "s a case"))
-        for name, values in summary.stages.items():
-            table.add_row(name, f"{values['cases']:.0f}", f"{values['total_s']:.1f}", f"{values['mean_s']:.3f}")
-        console.print(table)
-    console.print(f"Peak memory {summary.peak_memory_mib:.0f} MiB.")
-    names = "index.html (the cohort), results.csv" + (", failures.csv (why)" if summary.refused else "")
-    console.print(f"Look into {summary.output}: {names}.", soft_wrap=True)

@@ -20,7 +20,8 @@ def demo(
     Example:
       medmm demo --out demo/
     """
-    from pipelines.cli.console import RunView, show_summary
+    from pipelines.cli.console import RunView
+    from pipelines.cli.summary import show_summary
     from pipelines.config import RunConfig
     from pipelines.demo import count_right, prepare_demo
     from pipelines.diagnose import Job, diagnose_folder

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from pipelines.cli.console import RunView, show_counts, show_error, show_summary, stderr
+from pipelines.cli.console import RunView, show_error, stderr
+from pipelines.cli.summary import show_counts, show_summary
 
 if TYPE_CHECKING:
     from pipelines.config import RunConfig

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pipelines.cli.console import one_line, plain_table, stderr, stdout
+from pipelines.cli.console import one_line, stderr, stdout
+from pipelines.cli.tables import show_table
 
 if TYPE_CHECKING:
     from medmm.dicom.types import Series, Study
@@ -27,9 +28,7 @@ def list_series(
 
     _check_gaps(gaps)
     found = discover(folder, workers=workers, index=index)
-    table = plain_table(
-        "study", "series", "modality", "role", "volume", "slices", "outcome", numbers=("study", "series", "slices")
-    )
+    rows = []
     refused = total = 0
     for number, study in enumerate(found.studies, start=1):
         for series, role in _with_roles(study):
@@ -38,11 +37,10 @@ def list_series(
             refused += bool(code)
             label = str(series.header.series_number or "-")
             size = str(len(series.slices))
-            table.add_row(
-                str(number), label, one_line(series.modality), role, one_line(series.split_key), size, one_line(words)
-            )
+            rows.append((str(number), label, series.modality, role, series.split_key, size, words))
+    header = ("study", "series", "modality", "role", "volume", "slices", "outcome")
+    show_table(header, rows, right=("study", "series", "slices"))
     console = stdout()
-    console.print(table)
     reports = sum(len(study.reports) for study in found.studies)
     console.print(
         f"{len(found.studies)} studies, {total} volumes, {refused} would be refused, {reports} structured reports."

@@ -2,7 +2,7 @@
 
 import typer
 
-from pipelines.cli.console import plain_table, stdout
+from pipelines.cli.tables import show_table
 
 
 def doctor() -> None:
@@ -12,8 +12,7 @@ def doctor() -> None:
     """
     from pipelines.doctor import examine_installation
 
-    table, findings = plain_table("", "what", "found", whole=("",)), examine_installation()
-    for finding in findings:
-        table.add_row("ok" if finding.is_well else "!!", finding.what, finding.found)
-    stdout().print(table)
+    findings = examine_installation()
+    rows = [("ok" if finding.is_well else "!!", finding.what, finding.found) for finding in findings]
+    show_table(("", "what", "found"), rows, whole=("",))
     raise typer.Exit(0 if all(finding.is_well for finding in findings) else 1)

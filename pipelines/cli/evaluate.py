@@ -60,7 +60,8 @@ def evaluate(
 
     Exit codes: 0 all cases answered, 1 some refused, 2 nothing started.
     """
-    from pipelines.cli.console import RunView, plain_table, stdout
+    from pipelines.cli.console import RunView, stdout
+    from pipelines.cli.tables import show_table
     from pipelines.evaluation.page import show_estimate
     from pipelines.evaluation.run import EvaluationJob
     from pipelines.evaluation.run import evaluate as run
@@ -84,12 +85,11 @@ def evaluate(
     with RunView(is_quiet=quiet) as view:
         result = run(job, view)
     if not quiet:
-        table = plain_table(
-            "task", "metric", "value (95% interval)", "patients", whole=("task",), numbers=("patients",)
-        )
-        for name, metrics in result.metrics.items():
-            for metric, estimate in metrics.items():
-                table.add_row(name, metric, show_estimate(estimate), str(estimate.n))
-        stdout().print(table)
+        rows = [
+            (name, metric, show_estimate(estimate), str(estimate.n))
+            for name, metrics in result.metrics.items()
+            for metric, estimate in metrics.items()
+        ]
+        show_table(("task", "metric", "value (95% interval)", "patients"), rows, whole=("task",), right=("patients",))
         stdout().print(f"{result.n_cases} cases answered, {result.n_refused} refused. Open {out / 'report.html'}.")
     raise typer.Exit(result.exit_code)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.console import show_summary
+from pipelines.cli.summary import show_summary
 
 
 def merge(

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.console import one_line, plain_table, stdout
+from pipelines.cli.console import one_line, stdout
+from pipelines.cli.tables import show_table
 
 models = typer.Typer(no_args_is_help=True, help="The models there are: list, read the card, verify the files.")
 
@@ -17,16 +18,16 @@ def list_models() -> None:
     from medmm.checkpoint import load_checkpoint
     from medmm.diagnose import find_model, shipped_models
 
-    console, table = stdout(), plain_table("name", "version", "reads", "answers", whole=("name", "version"))
-    names = shipped_models()
-    for name in names:
+    rows = []
+    for name in shipped_models():
         model = load_checkpoint(find_model(name)).model
         reads, answers = ", ".join(model.config.modalities), ", ".join(task.title for task in model.labels.tasks)
-        table.add_row(name, model.config.version, reads, answers)
-    if names:
-        console.print(table)
+        rows.append((name, model.config.version, reads, answers))
+    if rows:
+        header = ("name", "version", "reads", "answers")
+        show_table(header, rows, whole=header[:2])
     else:
-        console.print("No model comes with this installation; pass a model directory to `medmm diagnose --model`.")
+        stdout().print("No model comes with this installation; pass a model directory to `medmm diagnose --model`.")
 
 
 @models.command("card")

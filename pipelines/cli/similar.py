@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.console import one_line, plain_table, stderr, stdout
+from pipelines.cli.console import one_line, stderr, stdout
+from pipelines.cli.tables import show_table
 
 if TYPE_CHECKING:
     from medmm.diagnose import Diagnoser
@@ -53,7 +54,7 @@ def similar(
     if known is not None:
         known.check(diagnoser)
     refused, embedded = 0, []
-    table = plain_table("case", "similar", "cosine", "labels", whole=("case", "similar"), numbers=("cosine",))
+    rows = []
     for name, read, labels in _cases(studies, reports, records, diagnoser):
         try:
             embedding = embed_case(diagnoser, read())
@@ -65,12 +66,13 @@ def similar(
         embedded.append((name, embedding, labels))
         for item in found:
             said = ", ".join(f"{task}: {label}" for task, label in item.labels.items())
-            table.add_row(name, item.case_id, f"{item.similarity:.3f}", one_line(said))
+            rows.append((name, item.case_id, f"{item.similarity:.3f}", said))
     if build:
         SimilarityIndex.build(diagnoser, embedded).write(index)
         stdout().print(f"Indexed {len(embedded)} cases, {refused} refused.")
     else:
-        stdout().print(table)
+        header = ("case", "similar", "cosine", "labels")
+        show_table(header, rows, whole=header[:2], right=("cosine",))
     raise typer.Exit(1 if refused else 0)
 
 

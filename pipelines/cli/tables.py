@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from pipelines.cli.console import one_line, plain_table, stdout
+from pipelines.cli.console import one_line, stdout
 
 
 def show_table(
@@ -30,9 +30,15 @@ def show_table(
             typer.echo("\t".join(row))
         return
     from rich.cells import cell_len
+    from rich.table import Table
     from rich.text import Text
 
-    table = plain_table(*header, whole=whole, numbers=right)
+    table = Table(box=None, pad_edge=False)
+    for name in header:
+        is_number = name in right
+        table.add_column(
+            name, no_wrap=is_number or name in whole, overflow="fold", justify="right" if is_number else "left"
+        )
     for row in cleaned:
         table.add_row(*(Text(cell) for cell in row))
     # What no column can go below without breaking an id or a word; two spaces lie between columns.

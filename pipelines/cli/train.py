@@ -71,7 +71,8 @@ def train(
     from typing import get_args
 
     from medmm.errors import UsageError
-    from pipelines.cli.console import RunView, plain_table, stdout
+    from pipelines.cli.console import RunView, stdout
+    from pipelines.cli.tables import show_table
     from pipelines.evaluation.page import show_estimate
     from pipelines.training.recipe import LeakKind
     from pipelines.training.run import TrainJob
@@ -106,13 +107,12 @@ def train(
             "allowed. Ready to train."
         )
         return
-    table = plain_table(
-        "task", "metric", "out of fold (95% interval)", "patients", whole=("task",), numbers=("patients",)
-    )
-    for name, metrics in result.metrics.items():
-        for metric, estimate in metrics.items():
-            table.add_row(name, metric, show_estimate(estimate), str(estimate.n))
-    console.print(table)
+    rows = [
+        (name, metric, show_estimate(estimate), str(estimate.n))
+        for name, metrics in result.metrics.items()
+        for metric, estimate in metrics.items()
+    ]
+    show_table(("task", "metric", "out of fold (95% interval)", "patients"), rows, whole=("task",), right=("patients",))
     for name, comparison in result.comparisons.items():
         gap = comparison.differences[comparison.primary]
         verdict = "" if comparison.is_distinguishable else ": not distinguishable"

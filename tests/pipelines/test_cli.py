@@ -85,7 +85,7 @@ def test_a_run_with_every_case_diagnosed_ends_with_0_and_says_where_to_look(
     assert done.returncode == 0, done.stderr
     assert f"{N_CASES} cases: " in done.stdout
     assert "index.html" in done.stdout
-    assert re.search(r"read +5 ", done.stdout)
+    assert re.search(r"read\s+5\s", done.stdout)
     assert f"Found {N_CASES} cases" in done.stderr
     assert f"[{N_CASES}/{N_CASES}] case-" in done.stderr
     assert "\x1b" not in done.stderr + done.stdout
