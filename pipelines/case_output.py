@@ -64,7 +64,7 @@ class CaseWriter:
         """Write a case's files, or say why that failed.
 
         Raises:
-            StopRun: `disk.full`; `run.interrupted` where another run has taken the folder over.
+            StopRun: `disk.full`; `run.interrupted` where the writer's run does not hold the folder any more.
         """
         return attempt("write", lambda: self._write(plan, judged), self.clock)
 
@@ -86,11 +86,11 @@ class CaseWriter:
             for path in sorted(staging.rglob("*"))
             if path.is_file()
         }
-        if self.owner.is_displaced(self.folder):
+        if not self.owner.holds(self.folder):
             raise StopRun(
-                "Another run has taken over the output folder.",
+                "This run does not hold the output folder any more.",
                 code="run.interrupted",
-                remedy="Let that run finish; it does what is left.",
+                remedy="Where another run has taken it over, let that finish; else run again with --resume.",
             )
         put_in_place(staging, self.folder.case(plan.case_id))
         is_warned = any(note.code not in INFORMATIVE for note in notes)

@@ -134,10 +134,10 @@ class Owner:
         """This process."""
         return cls(socket.gethostname(), os.getpid(), _start_of(os.getpid()))
 
-    def is_displaced(self, folder: OutputFolder) -> bool:
-        """Whether another process holds the folder now. A folder that nobody holds displaces nobody."""
+    def holds(self, folder: OutputFolder) -> bool:
+        """Whether this process holds the folder now: no other does, and its run has not ended."""
         found = _read_owner(folder.root / LOCK_NAME) or {}
-        return bool(found) and (found.get("host"), found.get("pid"), found.get("started")) != astuple(self)
+        return (found.get("host"), found.get("pid"), found.get("started")) == astuple(self)
 
 
 @contextmanager

@@ -62,11 +62,35 @@ def test_a_run_whose_folder_another_has_taken_over_writes_no_more_cases(make_job
         if isinstance(event, CaseDone):
             (job.output / LOCK_NAME).write_text(json.dumps(other))
 
-    with pytest.raises(StopRun, match="Another run has taken over") as caught:
+    with pytest.raises(StopRun, match="does not hold the output folder") as caught:
         diagnose_folder(job, lambda device: RuleModel(device, seconds=0.3), take_over)
 
     assert caught.value.code == "run.interrupted"
     assert len(list((job.output / "cases").iterdir())) < N_CASES
+
+
+@pytest.mark.bad_input("H7")
+def test_a_worker_that_outlives_its_run_writes_no_more_cases(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, late = CaseWriter.write, list[tuple[CaseWriter, CasePlan, Judged]]()
+
+    def remember(writer: CaseWriter, plan: CasePlan, judged: Judged) -> Written | Refused:
+        late.append((writer, plan, judged))
+        return write(writer, plan, judged)
+
+    monkeypatch.setattr(CaseWriter, "write", remember)
+    job = make_job()
+    diagnose_folder(job, RuleModel)
+    case = next((job.output / "cases").iterdir())
+    whole, written = digests(job.output), case.stat().st_ino
+
+    for writer, plan, judged in late:
+        with pytest.raises(StopRun, match="does not hold the output folder"):
+            write(writer, plan, judged)
+
+    assert digests(job.output) == whole
+    assert case.stat().st_ino == written  # not even replaced by its like
 
 
 def test_workers_that_put_a_case_in_place_at_the_same_time_leave_one_of_them_whole(tmp_path: Path) -> None:
