@@ -23,6 +23,7 @@ Certainty = Literal["very_likely", "likely", "leaning", "uncertain", "abstained"
 _CERTAINTY_FROM: tuple[tuple[float, Certainty], ...] = ((0.95, "very_likely"), (0.80, "likely"), (0.60, "leaning"))
 CLOSE_CALL = 0.10
 _NAMES_SHOWN = 12
+_FINDINGS = ("disease", "finding", "phenotype")  # kinds of which a report says that they are there or not; no anatomy
 
 
 def certainty(task: TaskPart) -> Certainty:
@@ -185,15 +186,20 @@ def _heatmaps(document: CaseDocument, texts: Texts) -> Iterator[StatementPart]:
 
 
 def _mentions(document: CaseDocument, texts: Texts) -> Iterator[StatementPart]:
-    for status in ("present", "uncertain", "absent"):
-        found: dict[str, int] = {}
-        for number, mention in enumerate(document.mentions):
-            if mention.status == status and mention.experiencer in ("patient", ""):
-                found.setdefault(mention.name, number)
-        names = list(found)[:_NAMES_SHOWN]
+    found: dict[str, dict[str, int]] = {said: {} for said in ("present", "uncertain", "historical", "absent")}
+    for number, mention in enumerate(document.mentions):
+        is_past = mention.temporality == "historical" and mention.status != "absent"
+        said = "historical" if is_past else mention.status
+        is_supposed = mention.temporality == "hypothetical"
+        if mention.kind in _FINDINGS and mention.experiencer in ("patient", "") and not is_supposed and said in found:
+            found[said].setdefault(mention.name, number)
+    for said, number_of in found.items():
+        names = list(number_of)[:_NAMES_SHOWN]
         if names:
-            sources = tuple(pointer("mentions", found[name]) for name in names)
-            yield StatementPart(text=texts(f"draft.mentions_{status}", names=", ".join(names)), sources=sources)
+            rest = len(number_of) - len(names)
+            listed = ", ".join(names) + (texts("draft.mentions_more", count=rest) if rest else "")
+            sources = tuple(pointer("mentions", number_of[name]) for name in names)
+            yield StatementPart(text=texts(f"draft.mentions_{said}", names=listed), sources=sources)
     if not document.present.get("text", document.report_text is not None):
         yield StatementPart(text=texts("draft.no_report"), sources=("/present",))
 

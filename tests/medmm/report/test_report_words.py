@@ -14,7 +14,7 @@ from medmm.report import texts as texts_package
 from medmm.report.document import TaskPart
 from medmm.report.texts import load_texts
 from medmm.report.words import certainty, percent, pointer, says_set
-from medmm.results import OutOfDistribution
+from medmm.results import MentionEvidence, OutOfDistribution
 from medmm.types import Volume
 
 GOLDEN = Path(__file__).with_name("golden_draft_en.txt")
@@ -51,6 +51,31 @@ def test_every_statement_points_at_values_of_the_document(lang: str) -> None:
         assert statement["sources"]
         for source in statement["sources"]:
             _resolve(document, source)
+
+
+def test_the_draft_tells_what_is_there_from_history_and_leaves_anatomy_and_suppositions_out() -> None:
+    def mention(name: str, kind: str = "disease", status: str = "present", when: str = "recent") -> MentionEvidence:
+        return MentionEvidence(
+            start=0, end=1, text="x", concept=f"X:{name}", name=name, kind=kind, status=status,
+            experiencer="patient", temporality=when, score=1.0,
+        )  # fmt: skip
+
+    mentions = (
+        mention("Stroke", when="historical"),
+        mention("Abscess", when="hypothetical"),
+        mention("Vertebral artery", kind="anatomy", status="absent"),
+        mention("Stenosis", status="absent", when="historical"),
+        *(mention(f"Finding {number}", kind="finding") for number in range(14)),
+    )
+
+    draft = replace(make_explanation(), mentions=mentions).report().document().draft
+    lines = [statement.text for statement in draft.findings]
+
+    assert "The report states as history: Stroke." in lines
+    assert "The report excludes: Stenosis." in lines
+    assert [line for line in lines if "states as present" in line] == [
+        f"The report states as present: {', '.join(f'Finding {number}' for number in range(12))} and 2 more."
+    ]
 
 
 def test_pointer_escapes_what_the_rfc_says() -> None:
