@@ -192,20 +192,24 @@ def test_a_second_ctrl_c_ends_at_once(
 def test_a_run_killed_at_any_moment_resumes_to_the_same_bytes(
     medmm: Run, start: Callable[..., "subprocess.Popen[str]"], cohort: Cohort, tmp_path: Path, kills: int
 ) -> None:
-    whole = medmm(*_arguments(cohort, tmp_path / "whole"))
+    took = float("inf")  # by a whole run: machines differ, so moments are parts of it
+    for _ in range(2):
+        begun = time.perf_counter()
+        whole = medmm(*_arguments(cohort, tmp_path / "whole", seconds=0.02), "--overwrite")
+        took = min(took, time.perf_counter() - begun)
     done = 0
     for number in range(kills):
-        process = start(*_arguments(cohort, tmp_path / "out", seconds=0.02), "--resume")
-        time.sleep(0.4 + 1.2 * ((number * 0.618) % 1))
+        process = start(
+            *_arguments(cohort, tmp_path / "out", seconds=0.02), "--resume" if number % 5 else "--overwrite"
+        )
+        time.sleep(took * (0.2 + 0.6 * ((number * 0.618) % 1)))
         process.kill()
         process.communicate()
         done += process.returncode == -signal.SIGKILL
-        if number % 10 == 9 and kills > 10:
-            medmm(*_arguments(cohort, tmp_path / "out"), "--overwrite")
 
     resumed = medmm(*_arguments(cohort, tmp_path / "out"), "--resume")
 
-    assert done > kills / 3
+    assert done >= kills / 5  # as many as began anew
     assert whole.returncode == 0, whole.stderr
     assert resumed.returncode == 0, resumed.stderr
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
