@@ -79,6 +79,19 @@ SIDE = TaskSpec(
     source="location",
     classes=(ClassSpec(name="left", title="Left"), ClassSpec(name="right", title="Right")),
 )
+CANDIDATES = [("Glioblastoma", GLIOBLASTOMA), ("Meningioma", MENINGIOMA), ("Fall from a ladder", "")]
+WHICH = TaskSpec(
+    name="which",
+    title="Which",
+    kind="ranking",
+    classes=tuple(ClassSpec(name=name, title=name, concept=concept) for name, concept in CANDIDATES),
+)
+SORT = TaskSpec(
+    name="sort",
+    title="Sort",
+    kind="exclusive",
+    classes=(ClassSpec(name="tumour", title="Tumour"), ClassSpec(name="injury", title="Injury")),
+)
 LABELS = Labels(tasks=(KIND, GRADE, SIDE))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from medmm.calibration import UNKNOWN
 from medmm.config import TaskSpec
 from medmm.encoders.source_match import said_of
 from medmm.following import FollowedRanking
@@ -14,7 +15,6 @@ from medmm.inputs import CaseReader
 from pipelines.training.lexicon import fit_lexicon
 from pipelines.training.linear import fit_linear
 
-UNKNOWN = -1
 _C = 8.0  # inverse strength of the penalty, chosen on training cases of MedPix
 
 
@@ -27,10 +27,12 @@ def fit_following(reader: CaseReader, targets: Mapping[str, np.ndarray]) -> None
             be among them.
     """
     labels = reader.model.labels
+    followed = {labels.task(name).follows for name in reader.model.following}
+    known = {name: described(reader, labels.task(name)) for name in followed}
     for name, module in reader.model.following.items():
         task = labels.task(name)
         chances = chances_given(
-            described(reader, labels.task(task.follows)),
+            known[task.follows],
             targets[task.follows],
             targets[name],
             len(task.classes),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from medmm.checkpoint import load_checkpoint, save_model
-from medmm.config import ClassSpec, Labels, TaskSpec
+from medmm.config import Labels, TaskSpec
 from medmm.encoders.text import TextEncoder
 from medmm.following import FollowedRanking
 from medmm.inputs import CaseReader, collate
@@ -19,19 +19,7 @@ from medmm.model import MultimodalModel
 from medmm.results import Explanation
 from medmm.types import Case, Record, Report
 
-CANDIDATES = [("Glioblastoma", tiny.GLIOBLASTOMA), ("Meningioma", tiny.MENINGIOMA), ("Fall from a ladder", "")]
-WHICH = TaskSpec(
-    name="which",
-    title="Which",
-    kind="ranking",
-    classes=tuple(ClassSpec(name=name, title=name, concept=concept) for name, concept in CANDIDATES),
-)
-SORT = TaskSpec(
-    name="sort",
-    title="Sort",
-    kind="exclusive",
-    classes=(ClassSpec(name="tumour", title="Tumour"), ClassSpec(name="injury", title="Injury")),
-)
+CANDIDATES, WHICH, SORT = tiny.CANDIDATES, tiny.WHICH, tiny.SORT
 FOLLOWING = SORT.model_copy(update={"follows": "which"})
 KNOWN = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.0, 1.0]])
 CASES = [

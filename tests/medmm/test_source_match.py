@@ -8,7 +8,7 @@ import tiny_models as tiny
 import torch
 
 from medmm.checkpoint import load_checkpoint, save_model
-from medmm.config import ClassSpec, Labels, TaskSpec
+from medmm.config import Labels
 from medmm.decision import GRAPH, TaskDecision
 from medmm.encoders.source_match import SourceMatch, source_match
 from medmm.encoders.text import TextEncoder
@@ -18,13 +18,7 @@ from medmm.inputs import CaseReader, collate
 from medmm.ranking import rank_concepts
 from medmm.types import Case, Report
 
-CANDIDATES = [("Glioblastoma", tiny.GLIOBLASTOMA), ("Meningioma", tiny.MENINGIOMA), ("Fall from a ladder", "")]
-WHICH = TaskSpec(
-    name="which",
-    title="Which",
-    kind="ranking",
-    classes=tuple(ClassSpec(name=name, title=name, concept=concept) for name, concept in CANDIDATES),
-)
+CANDIDATES, WHICH = tiny.CANDIDATES, tiny.WHICH
 TEXT = "Ring enhancement. A dural tail is seen."
 
 

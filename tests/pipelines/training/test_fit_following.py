@@ -8,26 +8,13 @@ import tiny_models as tiny
 import torch
 from scipy import sparse
 
-from medmm.config import ClassSpec, Labels, TaskSpec
+from medmm.config import Labels
 from medmm.encoders.text import TextEncoder
 from medmm.inputs import CaseFeatures, CaseReader
 from pipelines.training.following import chances_given, described, fit_following
 from pipelines.training.what import WhatSettings, predict_logits, train_what
 
-CANDIDATES = [("Glioblastoma", tiny.GLIOBLASTOMA), ("Meningioma", tiny.MENINGIOMA), ("Fall from a ladder", "")]
-WHICH = TaskSpec(
-    name="which",
-    title="Which",
-    kind="ranking",
-    classes=tuple(ClassSpec(name=name, title=name, concept=concept) for name, concept in CANDIDATES),
-)
-SORT = TaskSpec(
-    name="sort",
-    title="Sort",
-    kind="exclusive",
-    follows="which",
-    classes=(ClassSpec(name="tumour", title="Tumour"), ClassSpec(name="injury", title="Injury")),
-)
+WHICH, SORT = tiny.WHICH, tiny.SORT.model_copy(update={"follows": "which"})
 LABELS = Labels(tasks=(SORT, WHICH))
 
 
