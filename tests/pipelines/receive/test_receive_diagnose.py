@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from dcmtk_tools import find_dcmtk
 
 pytest.importorskip("pynetdicom", reason="the extra `receive` (pynetdicom) is not installed")
 
@@ -53,7 +54,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., "sub
 @pytest.fixture
 def pacs(tmp_path: Path) -> Iterator["Pacs"]:
     """Where results go: storescp of dcmtk, or a node of our own where it is not installed."""
-    folder, storescp = tmp_path / "pacs", shutil.which("storescp")
+    folder, storescp = tmp_path / "pacs", find_dcmtk("storescp")
     folder.mkdir()
     if storescp is None:
         with StorageNode(NodeConfig(folder=folder, port=0, quiet_s=0, id_key=_key(tmp_path))) as node:
@@ -84,7 +85,7 @@ class Pacs:
 def test_a_study_that_is_sent_is_diagnosed_and_its_results_go_back(
     start: Callable[..., "subprocess.Popen[str]"], cohort: Cohort, tmp_path: Path, pacs: Pacs
 ) -> None:
-    storescu = shutil.which("storescu")
+    storescu = find_dcmtk("storescu")
     study = cohort.studies / "PHANTOM-0000"
     port, inbox, out = _free_port(), tmp_path / "inbox", tmp_path / "out"
     node = start("receive", "--out", inbox, "--port", port, "--quiet-period", 0.5)
